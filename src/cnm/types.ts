@@ -1,0 +1,121 @@
+/** The objects of the Container Network Model as they are stored and as the API shows them. Plain data: no methods, no class. */
+
+export type Family = 4 | 6
+
+/** Which door an object came in by: it decides who configures the sandbox and who hands out addresses. */
+export type Door = 'tsnet' | 'docker'
+
+/** One address pool of a network. */
+export interface Subnet {
+  family: Family
+  /** CIDR without host bits: `10.30.0.0/24` */
+  subnet: string
+  /** CIDR inside `subnet` from which addresses are chosen; the whole subnet when absent */
+  range?: string
+  /** plain address, no prefix length; absent when the network has no gateway */
+  gateway?: string
+  /** addresses kept out of use, by the name the user gave */
+  auxAddresses: Record<string, string>
+  /** the key of the pool in our IPAM */
+  poolId: string
+  /** who hands out addresses here: we do, or dockerd's own IPAM tells us which one it chose */
+  assignedBy: Door
+  /** the Docker network that brought this subnet with it; absent for the network's own */
+  dockerNetworkId?: string
+}
+
+export interface Network<Options = unknown> {
+  /** 64 hex digits; Docker's own id for a network made by `docker network create` */
+  id: string
+  name: string
+  /** a row of drivers/index.ts */
+  driver: string
+  /** as the driver's option table parsed them, under their short names */
+  options: Options
+  subnets: Subnet[]
+  internal: boolean
+  labels: Record<string, string>
+  createdBy: Door
+  /** ISO 8601 */
+  createdAt: string
+  /** ids of Docker networks attached to this one with `-o network=NAME` */
+  dockerNetworkIds: string[]
+}
+
+/** A network namespace with our links in it. Docker's containers have none of these: dockerd keeps their sandboxes. */
+export interface Sandbox {
+  id: string
+  name: string
+  /** path of the namespace: `/run/netns/NAME` when we made it, else what the user gave */
+  netns: string
+  /** we made the namespace, so we delete it and make it again after a reboot */
+  owned: boolean
+  /** made by `tsnet run --rm`: gone for good when its namespace is */
+  ephemeral: boolean
+  createdAt: string
+}
+
+export interface Route {
+  /** CIDR */
+  destination: string
+  /** next hop; absent: on link */
+  via?: string
+}
+
+export type Protocol = 'tcp' | 'udp' | 'sctp'
+
+/** First and last port, both included. */
+export interface PortRange {
+  first: number
+  last: number
+}
+
+/** What the user asked to publish: one `-p`. */
+export interface PortSpec {
+  protocol: Protocol
+  /** absent: every address of the host, v4 and v6 */
+  hostIp?: string
+  /** absent: a free port of our choosing */
+  hostPort?: PortRange
+  containerPort: PortRange
+}
+
+/** What is published: `size` consecutive ports of one host address to as many of one endpoint address. */
+export interface PortBinding {
+  protocol: Protocol
+  /** `0.0.0.0` and `::` mean every address of that family */
+  hostIp: string
+  hostPort: number
+  containerIp: string
+  containerPort: number
+  size: number
+}
+
+export interface Endpoint {
+  /** 64 hex digits; Docker's own id for a container's endpoint */
+  id: string
+  networkId: string
+  /** unique in its network: the sandbox's name, or `docker-<id12>` where dockerd tells us none */
+  name: string
+  createdBy: Door
+  /** our sandbox's id; absent for Docker's containers */
+  sandboxId?: string
+  /** path of the namespace as dockerd names it, once joined */
+  sandboxKey?: string
+  /** CIDRs: `10.30.0.2/24` */
+  addresses: string[]
+  mac: string
+  /** name of the link on the host's side */
+  hostLink: string
+  /** name of the link inside the sandbox; dockerd chooses its own */
+  ifname?: string
+  aliases: string[]
+  routes: Route[]
+  /** what was asked */
+  ports: PortSpec[]
+  /** what is published now */
+  bindings: PortBinding[]
+  /** created: has its addresses. joined: is wired to a sandbox. */
+  state: 'created' | 'joined'
+  createdAt: string
+}
