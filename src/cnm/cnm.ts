@@ -1,0 +1,65 @@
+import type {
+  ConnectSpec,
+  DockerAddressRequest,
+  DockerEndpointSpec,
+  DockerJoin,
+  DockerNetworkSpec,
+  DockerPoolGrant,
+  DockerPoolRequest,
+  EndpointView,
+  NetworkSpec,
+  NetworkView,
+  ReconcileReport,
+  SandboxSpec,
+  SandboxView,
+} from './specs.js'
+import type { PortSpec } from './types.js'
+
+/**
+ * The controller as the REST API and the CLI see it. A `ref` is an id, a name, or the start of an id that fits only one.
+ * Everything throws NetError; nothing is changed by a call that throws.
+ */
+export interface Cnm {
+  createNetwork(spec: NetworkSpec): Promise<NetworkView>
+  network(ref: string): NetworkView
+  networks(): NetworkView[]
+  deleteNetwork(ref: string): Promise<void>
+  /** Delete every network that has no endpoint; returns their names. Docker's networks are left to Docker. */
+  pruneNetworks(): Promise<string[]>
+
+  createSandbox(spec: SandboxSpec): Promise<SandboxView>
+  sandbox(ref: string): SandboxView
+  sandboxes(): SandboxView[]
+  /** Disconnects it from everything first. A namespace that we did not make is left as it was found. */
+  deleteSandbox(ref: string): Promise<void>
+
+  connect(networkRef: string, sandboxRef: string, spec: ConnectSpec): Promise<EndpointView>
+  disconnect(networkRef: string, sandboxRef: string): Promise<void>
+  endpoints(): EndpointView[]
+
+  reconcile(options: { dryRun: boolean }): Promise<ReconcileReport>
+  readonly docker: DockerDoor
+}
+
+/**
+ * The same objects as dockerd's remote network and IPAM drivers speak of them. dockerd repeats calls, forgets what we
+ * refuse to delete and never sends a network twice, so: every call may come again, deletes of unknown things are fine.
+ */
+export interface DockerDoor {
+  createNetwork(spec: DockerNetworkSpec): Promise<void>
+  deleteNetwork(networkId: string): Promise<void>
+  /** `mac` is set in the answer only if dockerd did not choose one. */
+  createEndpoint(spec: DockerEndpointSpec): Promise<{ mac?: string }>
+  deleteEndpoint(networkId: string, endpointId: string): Promise<void>
+  join(networkId: string, endpointId: string, sandboxKey: string): Promise<DockerJoin>
+  leave(networkId: string, endpointId: string): Promise<void>
+  /** Replaces whatever this endpoint had published. */
+  publish(networkId: string, endpointId: string, ports: PortSpec[]): Promise<void>
+  revoke(networkId: string, endpointId: string): Promise<void>
+
+  requestPool(request: DockerPoolRequest): Promise<DockerPoolGrant>
+  releasePool(poolId: string): Promise<void>
+  /** Returns a CIDR. */
+  requestAddress(request: DockerAddressRequest): Promise<string>
+  releaseAddress(poolId: string, address: string): Promise<void>
+}

@@ -1,0 +1,127 @@
+import type { Door, Endpoint, Family, Network, PortSpec, Route, Sandbox } from './types.js'
+
+/** What the doors (REST, CLI, Docker) ask of the controller, and what it shows them. Plain data. */
+
+export interface NetworkSpec {
+  name: string
+  /** default `bridge` */
+  driver?: string
+  subnets?: string[]
+  ipRanges?: string[]
+  gateways?: string[]
+  auxAddresses?: Record<string, string>
+  ipv6?: boolean
+  internal?: boolean
+  options?: Record<string, string>
+  labels?: Record<string, string>
+}
+
+export interface SandboxSpec {
+  name: string
+  /** adopt the namespace at this path */
+  netns?: string
+  /** adopt the namespace of this process */
+  pid?: number
+  ephemeral?: boolean
+}
+
+export interface ConnectSpec {
+  ip?: string
+  ip6?: string
+  mac?: string
+  ifname?: string
+  aliases?: string[]
+  ports?: PortSpec[]
+  routes?: Route[]
+  options?: Record<string, string>
+}
+
+export interface NetworkView extends Network {
+  endpoints: Endpoint[]
+}
+
+export interface EndpointView extends Endpoint {
+  /** the network's name */
+  network: string
+  /** the sandbox's name, or dockerd's path of the container's namespace */
+  sandbox: string
+}
+
+export interface SandboxView extends Sandbox {
+  endpoints: EndpointView[]
+  /** the namespace is not there now (its process ended, or somebody removed it) */
+  missing: boolean
+}
+
+export interface ReconcileReport {
+  dryRun: boolean
+  /** in words, in the order in which they were made (or would be) */
+  changes: string[]
+  /** changes that failed, with the reason */
+  failures: string[]
+}
+
+/** What dockerd says of a network; it never says the name. */
+export interface DockerNetworkSpec {
+  networkId: string
+  /** the user's `-o` */
+  options: Record<string, string>
+  internal: boolean
+  ipv6: boolean
+  pools: DockerPool[]
+}
+
+export interface DockerPool {
+  family: Family
+  /** who assigns: our IPAM when the address space is ours */
+  assignedBy: Door
+  /** CIDR */
+  subnet: string
+  /** plain address */
+  gateway?: string
+  auxAddresses: Record<string, string>
+}
+
+export interface DockerEndpointSpec {
+  networkId: string
+  endpointId: string
+  /** CIDRs that dockerd chose; ours to record */
+  addresses: string[]
+  mac?: string
+}
+
+export interface DockerJoin {
+  /** name of the link in the host's namespace that dockerd shall fetch */
+  link: string
+  ifnamePrefix: string
+  gateway4?: string
+  gateway6?: string
+  routes: Route[]
+  /** keep dockerd from attaching its own gateway network */
+  disableGatewayService: boolean
+}
+
+export interface DockerPoolRequest {
+  /** CIDR; absent: any */
+  subnet?: string
+  range?: string
+  family: Family
+  /** `--ipam-opt` */
+  options: Record<string, string>
+}
+
+export interface DockerPoolGrant {
+  poolId: string
+  subnet: string
+  /** CIDR of the gateway when the pool is that of an existing network */
+  gateway?: string
+}
+
+export interface DockerAddressRequest {
+  poolId: string
+  /** absent: any */
+  address?: string
+  gateway: boolean
+  /** the endpoint's name, where dockerd tells it (28.4 and later) */
+  name?: string
+}
