@@ -1,0 +1,45 @@
+import { randomBytes } from 'node:crypto'
+import { invalid } from './errors.js'
+
+/** Names and ids: what they may look like, and how we make our own. One place, so that every door says the same. */
+
+/** The kernel's rule for link names: dev_valid_name() in net/core/dev.c, IFNAMSIZ in linux/if.h. */
+export function checkLinkName(name: string, what = 'interface name'): string {
+  if (Buffer.byteLength(name) > 15)
+    throw invalid(`${what} ${name} is ${Buffer.byteLength(name)} bytes long; 15 is the most`)
+  if (name === '' || name === '.' || name === '..' || /[\s/:\0]/.test(name))
+    throw invalid(`${what} "${name}" must be 1 to 15 bytes without spaces, "/" or ":"`)
+  return name
+}
+
+/** Names of networks and sandboxes, as Docker has them; a sandbox's name is also a file name in /run/netns. */
+export function checkObjectName(name: string, what: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/.test(name))
+    throw invalid(
+      `${what} name "${name}" must be 1 to 63 letters, digits, "_", "." or "-", starting with a letter or digit`,
+    )
+  return name
+}
+
+/** Returns the address in lower case with colons. */
+export function parseMac(text: string): string {
+  if (!/^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$/.test(text))
+    throw invalid(`MAC address ${text} must be six pairs of hex digits, such as 02:42:0a:1e:00:02`)
+  const mac = text.toLowerCase().replaceAll('-', ':')
+  if (Number.parseInt(mac.slice(0, 2), 16) & 1) throw invalid(`MAC address ${text} is a multicast address`)
+  if (mac === '00:00:00:00:00:00') throw invalid(`MAC address ${text} is all zeros`)
+  return mac
+}
+
+/** Locally administered, unicast. Random, so that an address given again soon does not meet an old neighbour entry that fits. */
+export function randomMac(): string {
+  const bytes = randomBytes(6)
+  const first = ((bytes[0] ?? 0) & 0xfc) | 0x02
+  return [first, ...bytes.subarray(1)].map(byte => byte.toString(16).padStart(2, '0')).join(':')
+}
+
+/** 64 hex digits, as Docker's ids are. */
+export const randomId = (): string => randomBytes(32).toString('hex')
+
+/** The first 12 digits of an id, as Docker shows it. */
+export const shortId = (id: string): string => id.slice(0, 12)
