@@ -1,0 +1,104 @@
+import koffi from 'koffi'
+
+// The libc calls that Node has no function for. A failing one throws ErrnoError; a synchronous one acts on the calling thread.
+
+const names = new Map(Object.entries(koffi.os.errno).map(([name, errno]) => [errno, name]))
+
+/** `EEXIST` for 17; `E512` for a number without a name. */
+export const errnoName = (errno: number): string => names.get(errno) ?? `E${errno}`
+
+const libc = koffi.load(null)
+
+/** `File exists` for 17. */
+export const strerror = libc.func('const char *strerror(int errnum)') as (errno: number) => string
+
+/** A libc call that failed. */
+export class ErrnoError extends Error {
+  override readonly name = 'ErrnoError'
+  /** `EEXIST` */
+  readonly code: string
+  constructor(
+    readonly call: string,
+    readonly errno: number,
+  ) {
+    super(`${call}: ${strerror(errno)}`)
+    this.code = errnoName(errno)
+  }
+}
+
+export const hasCode = (error: unknown, ...codes: string[]): boolean =>
+  error instanceof Error && 'code' in error && codes.includes(String(error.code))
+
+type Call = (...args: never[]) => number
+
+function declare<F extends Call>(definition: string): F {
+  const native = libc.func(definition)
+  const call = /(\w+)\(/.exec(definition)?.[1] ?? definition
+  const checked = (...args: unknown[]): number => {
+    const result: number = native(...args)
+    if (result < 0) throw new ErrnoError(call, koffi.errno())
+    return result
+  }
+  return checked as unknown as F
+}
+
+/** The same on a thread of libuv's pool: for calls that block. The thread is in the namespace the process started in. */
+function declareAsync<A extends unknown[]>(definition: string): (...args: A) => Promise<number> {
+  const native = libc.func(definition)
+  const call = /(\w+)\(/.exec(definition)?.[1] ?? definition
+  return (...args) =>
+    new Promise((resolve, reject) => {
+      native.async(...args, (error: Error | null, result: number) => {
+        // koffi restores the pool thread's errno for the time of this callback.
+        if (error) reject(error)
+        else if (result < 0) reject(new ErrnoError(call, koffi.errno()))
+        else resolve(result)
+      })
+    })
+}
+
+const sendDefinition = 'long send(int fd, const void *bytes, size_t length, int flags)'
+const recvDefinition = 'long recv(int fd, void *bytes, size_t length, int flags)'
+
+export const socket = declare<(domain: number, type: number, protocol: number) => number>(
+  'int socket(int domain, int type, int protocol)',
+)
+export const bind = declare<(fd: number, address: Buffer, length: number) => number>(
+  'int bind(int fd, const void *address, uint32_t length)',
+)
+export const setsockopt = declare<(fd: number, level: number, name: number, value: number[], length: number) => number>(
+  'int setsockopt(int fd, int level, int name, const int *value, uint32_t length)',
+)
+export const send = declare<(fd: number, bytes: Buffer, length: number, flags: number) => number>(sendDefinition)
+export const sendAsync = declareAsync<[fd: number, bytes: Buffer, length: number, flags: number]>(sendDefinition)
+export const recv = declare<(fd: number, bytes: Buffer, length: number, flags: number) => number>(recvDefinition)
+export const close = declare<(fd: number) => number>('int close(int fd)')
+export const flock = declare<(fd: number, operation: number) => number>('int flock(int fd, int operation)')
+/** Requests without an argument only. */
+export const ioctl = declare<(fd: number, request: number) => number>('int ioctl(int fd, unsigned long request, ...)')
+export const setns = declare<(fd: number, type: number) => number>('int setns(int fd, int type)')
+export const unshare = declare<(flags: number) => number>('int unshare(int flags)')
+export const mount = declare<
+  (source: string | null, target: string, type: string | null, flags: number, data: null) => number
+>('int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)')
+export const umount2 = declare<(target: string, flags: number) => number>('int umount2(const char *target, int flags)')
+
+/** Replace this process. Both lists end with null. Returns only by throwing. */
+export const execve = declare<(path: string, args: (string | null)[], environment: (string | null)[]) => number>(
+  'int execve(const char *path, const char **args, const char **environment)',
+)
+const nativeSignal = libc.func('void *signal(int number, void *handler)')
+/** Give a signal its default action again: Node ignores SIGPIPE, and an ignored signal stays ignored over execve. */
+export const defaultSignal = (number: number): void => {
+  nativeSignal(number, null)
+}
+
+/**
+ * Call `ready` from the event loop while `fd` has something to read. Nothing blocks, no pool thread is held, and the
+ * watch does not keep the process alive.
+ */
+export function watchReadable(fd: number, ready: () => void): { close(): void } {
+  const handle = koffi.node.poll(fd, { readable: true }, ready)
+  handle.unref()
+  return handle
+}

@@ -1,0 +1,57 @@
+import type { BridgeData, BridgePortData, MacvlanData, VxlanData } from './kinds.js'
+import type { Netns } from './netns.js'
+import type { AddrGenMode } from './objects.js'
+
+/** A link by name or by index. */
+export type LinkRef = { name: string; index?: never } | { index: number; name?: never }
+
+/** What every link has, whatever its kind. */
+export interface LinkAttributes {
+  /** bytes */
+  mtu?: number
+  /** `02:42:ac:11:00:02` */
+  mac?: string
+  /** index of the bridge that the link becomes a port of; 0 takes it out (in linkSet) */
+  master?: number
+  up?: boolean
+  alias?: string
+  /** link group, for linkDeleteGroup */
+  group?: number
+  addrGenMode?: AddrGenMode
+  /** bridge port settings: the link must be a port, or become one by `master` in the same call */
+  port?: BridgePortData
+}
+
+interface NewLink extends LinkAttributes {
+  /** 1 to 15 bytes, no whitespace, no '/', not '.' or '..' */
+  name: string
+  /** ask for this index; the kernel's choice when absent */
+  index?: number
+  /** create the link in this namespace instead of the one the request is sent in; master, alias and port then cannot be set */
+  netns?: Netns
+}
+
+/** The other end of a veth. */
+export interface PeerSpec {
+  name: string
+  index?: number
+  mtu?: number
+  mac?: string
+  netns?: Netns
+  up?: boolean
+}
+
+export type LinkSpec =
+  | (NewLink & { kind: 'bridge'; bridge?: BridgeData })
+  | (NewLink & { kind: 'veth'; peer: PeerSpec })
+  /** `id` is the VNI; `parent` is the index of the link that carries the tunnel */
+  | (NewLink & { kind: 'vxlan'; parent?: number; vxlan: VxlanData & { id: number } })
+  /** `parent` is the index of the link underneath */
+  | (NewLink & { kind: 'macvlan'; parent: number; macvlan?: MacvlanData })
+  | (NewLink & { kind: 'vlan'; parent: number; vlan: { id: number } })
+
+/** What to change about a link. Renaming needs the index: the kernel takes a name for the link to look up. */
+export type LinkChange = LinkAttributes & { netns?: Netns } & (
+    | { index: number; name?: never; newName?: string }
+    | { name: string; index?: never; newName?: never }
+  )

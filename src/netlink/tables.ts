@@ -1,0 +1,142 @@
+import {
+  asciiz,
+  attr,
+  be16,
+  choice,
+  i32,
+  ip,
+  list,
+  mac,
+  message,
+  nest,
+  pad,
+  struct,
+  table,
+  u8,
+  u16,
+  u32,
+} from './codec.js'
+import { bridgePort, ifinfomsg, info } from './kinds.js'
+
+// The messages of rtnetlink(7). Keys are the kernel's names without their prefix.
+
+/** AF_*: what `family` says in every header. */
+export const afUnspec = 0
+export const afInet = 2
+export const afBridge = 7
+export const afInet6 = 10
+
+/** IFLA_AF_SPEC by family; IFLA_INET6_* of linux/if_link.h */
+const afSpec = table('afSpec', {
+  inet6: nest(
+    afInet6,
+    table('inet6', {
+      addrGenMode: attr(8, choice(u8, { eui64: 0, none: 1, 'stable-privacy': 2, random: 3 }, 'eui64')),
+    }),
+  ),
+})
+
+/** IFLA_*, linux/if_link.h */
+export const linkMessage = message(
+  ifinfomsg,
+  table('link', {
+    address: attr(1, mac),
+    broadcast: attr(2, mac),
+    ifname: attr(3, asciiz),
+    mtu: attr(4, u32),
+    link: attr(5, u32),
+    master: attr(10, u32),
+    txqlen: attr(13, u32),
+    operstate: attr(16, u8),
+    info: nest(18, info),
+    ifalias: attr(20, asciiz),
+    afSpec: nest(26, afSpec),
+    group: attr(27, u32),
+    netNsFd: attr(28, u32),
+    extMask: attr(29, u32),
+    linkNetnsid: attr(37, i32),
+    propList: nest(53, list(54, asciiz)),
+  }),
+)
+
+/** `bridge link set`: the same header, with the port's settings in IFLA_PROTINFO (AF_BRIDGE only) */
+export const bridgePortMessage = message(ifinfomsg, table('bridge link', { protinfo: nest(12, bridgePort) }))
+
+/** struct ifaddrmsg and IFA_*, linux/if_addr.h */
+export const addressMessage = message(
+  struct([
+    ['family', u8],
+    ['prefixLength', u8],
+    ['flags', u8],
+    ['scope', u8],
+    ['index', u32],
+  ]),
+  table('address', {
+    address: attr(1, ip),
+    local: attr(2, ip),
+    label: attr(3, asciiz),
+    broadcast: attr(4, ip),
+    /** ifa_prefered, ifa_valid, and two time stamps */
+    cacheinfo: attr(
+      6,
+      struct([
+        ['preferred', u32],
+        ['valid', u32],
+        ['created', u32],
+        ['updated', u32],
+      ]),
+    ),
+    /** all 32 bits, of which the header has 8 */
+    flags: attr(8, u32),
+  }),
+)
+
+/** RTAX_*, linux/rtnetlink.h */
+const routeMetrics = table('route metrics', { mtu: attr(2, u32), advmss: attr(8, u32), hoplimit: attr(10, u32) })
+
+/** struct rtmsg and RTA_*, linux/rtnetlink.h */
+export const routeMessage = message(
+  struct([
+    ['family', u8],
+    ['destinationLength', u8],
+    ['sourceLength', u8],
+    ['tos', u8],
+    ['table', u8],
+    ['protocol', u8],
+    ['scope', u8],
+    ['type', u8],
+    ['flags', u32],
+  ]),
+  table('route', {
+    dst: attr(1, ip),
+    oif: attr(4, u32),
+    gateway: attr(5, ip),
+    priority: attr(6, u32),
+    prefsrc: attr(7, ip),
+    metrics: nest(8, routeMetrics),
+    /** all 32 bits, of which the header has 8 */
+    table: attr(15, u32),
+  }),
+)
+
+/** struct ndmsg and NDA_*, linux/neighbour.h: neighbours, and the forwarding entries of bridges and vxlans (AF_BRIDGE) */
+export const neighbourMessage = message(
+  struct([
+    ['family', u8],
+    ['_pad', pad(3)],
+    ['index', i32],
+    ['state', u16],
+    ['flags', u8],
+    ['type', u8],
+  ]),
+  table('neighbour', {
+    dst: attr(1, ip),
+    lladdr: attr(2, mac),
+    vlan: attr(5, u16),
+    port: attr(6, be16),
+    vni: attr(7, u32),
+    ifindex: attr(8, u32),
+    master: attr(9, u32),
+    linkNetnsid: attr(10, i32),
+  }),
+)
