@@ -1,0 +1,198 @@
+import type { SpawnSyncReturns } from 'node:child_process'
+import { existsSync, readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { image, packImage } from './image.js'
+import { cable, Machine, type Result, repo, until } from './machine.js'
+
+/** Docker of the Debian package under test; another docker may come first in PATH. */
+const docker = '/usr/bin/docker'
+const tsnet = join(repo, 'dist/tsnet.js')
+export const socketPath = '/run/tsnet/tsnet.sock'
+export const pluginPath = '/run/docker/plugins/tsnet.sock'
+
+/** Addresses of documentation (RFC 5737, RFC 3849): the host's uplink `uplink0`, the machine outside, and one behind that. */
+export const addresses = {
+  host4: '198.51.100.2',
+  host6: '2001:db8:100::2',
+  outside4: '198.51.100.1',
+  outside6: '2001:db8:100::1',
+  beyond4: '203.0.113.1',
+  beyond6: '2001:db8:200::1',
+} as const
+
+export type NftObject = Record<string, Record<string, unknown>>
+
+/**
+ * A host that runs tsnet, dockerd or both, everything at its usual path, and a machine `outside` at the other end of its uplink.
+ * The outside knows no way to the networks behind the host: an answer that arrives there was masqueraded or published.
+ */
+export class Host extends Machine {
+  outside!: Machine
+
+  static override async start(name = 'host'): Promise<Host> {
+    assertBuilt()
+    const host = new Host(...(await Machine.boot(name)))
+    host.outside = await Machine.start('outside')
+    cable(host, 'uplink0', host.outside, 'eth0')
+    const a = addresses
+    for (const [machine, link, ip4, ip6] of [
+      [host, 'uplink0', a.host4, a.host6],
+      [host.outside, 'eth0', a.outside4, a.outside6],
+    ] as const) {
+      machine.run('ip', 'addr', 'add', `${ip4}/24`, 'dev', link)
+      machine.run('ip', 'addr', 'add', `${ip6}/64`, 'dev', link, 'nodad')
+    }
+    host.run('ip', 'route', 'add', 'default', 'via', a.outside4)
+    host.run('ip', '-6', 'route', 'add', 'default', 'via', a.outside6)
+    for (const beyond of [`${a.beyond4}/32`, `${a.beyond6}/128`])
+      host.outside.run('ip', 'addr', 'add', beyond, 'dev', 'lo')
+    return host
+  }
+
+  override async stop(): Promise<void> {
+    await this.outside.stop()
+    await super.stop()
+  }
+
+  /** Start the daemon with its defaults, and wait until both its sockets are there. */
+  async startTsnet(...options: string[]): Promise<void> {
+    await this.serve('tsnet', process.execPath, tsnet, 'daemon', ...options)
+    await until('tsnet to make its sockets', () => {
+      this.assertRuns('tsnet')
+      return existsSync(this.path(socketPath)) && existsSync(this.path(pluginPath))
+    })
+  }
+
+  /** End it as a service manager would; a daemon that does not end well fails the test. */
+  async stopTsnet(): Promise<void> {
+    const status = await this.end('tsnet', 'TERM')
+    if (status !== 0) throw new Error(`tsnet daemon ended with ${status}: ${this.logOf('tsnet').slice(-2000)}`)
+  }
+
+  async killTsnet(): Promise<void> {
+    await this.end('tsnet', 'KILL')
+  }
+
+  async startDocker(...options: string[]): Promise<void> {
+    const cgroups = ['--cgroup-parent', this.cgroup, '--exec-opt', 'native.cgroupdriver=cgroupfs']
+    await this.serve('dockerd', '/usr/sbin/dockerd', '--log-level', 'warn', ...cgroups, ...options)
+    await until(
+      'dockerd to answer',
+      () => {
+        this.assertRuns('dockerd')
+        return this.tryRun(docker, 'version').status === 0
+      },
+      60_000,
+    )
+    if (this.tryRun(docker, 'image', 'inspect', image).status !== 0) this.run(docker, 'import', packImage(this), image)
+  }
+
+  async stopDocker(): Promise<void> {
+    await this.end('dockerd', 'TERM', 60_000)
+  }
+
+  docker(...args: string[]): string {
+    return this.run(docker, ...args).trim()
+  }
+  tryDocker(...args: string[]): SpawnSyncReturns<string> {
+    return this.tryRun(docker, ...args)
+  }
+
+  tsnet(...args: string[]): string {
+    return this.run(process.execPath, tsnet, ...args).trim()
+  }
+  tryTsnet(...args: string[]): SpawnSyncReturns<string> {
+    return this.tryRun(process.execPath, tsnet, ...args)
+  }
+  startCli(...args: string[]): Promise<Result> {
+    return this.start(process.execPath, tsnet, ...args)
+  }
+  tsnetJson<T = Record<string, unknown>[]>(...args: string[]): T {
+    return JSON.parse(this.tsnet('--format', 'json', ...args)) as T
+  }
+
+  /** Links by name, as `ip -j -d link` has them. */
+  links(): Map<string, Record<string, unknown>> {
+    return new Map(this.json('ip', '-j', '-d', 'link').map(link => [String(link.ifname), link]))
+  }
+
+  /** Everything in our nftables table; empty where there is no such table. */
+  tsnetRules(): NftObject[] {
+    const got = this.tryRun('nft', '-j', 'list', 'table', 'inet', 'tsnet')
+    if (got.status !== 0) return []
+    return (JSON.parse(got.stdout) as { nftables: NftObject[] }).nftables.filter(object => !('metainfo' in object))
+  }
+
+  /**
+   * All that a network can leave on a host, as text for comparison: links with their addresses (not counters or times),
+   * routes, our table without handles and counters, namespaces, and what tsnet itself says that it has.
+   */
+  snapshot(): string {
+    const links = this.json('ip', '-j', '-d', 'addr').map(link => ({
+      ...link,
+      stats64: undefined,
+      addr_info: plainAddresses(link),
+    }))
+    const routes = ['-4', '-6'].map(family => this.json('ip', '-j', family, 'route', 'show', 'table', 'all'))
+    const rules = this.tsnetRules().map(object => JSON.parse(JSON.stringify(object, withoutHandles)) as unknown)
+    const netns = this.run('ip', 'netns').replace(/ \(id: \d+\)/g, '')
+    const objects = [['network', 'ls'], ['sandbox', 'ls'], ['ps']].map(
+      words => this.tryTsnet('--format', 'json', ...words).stdout,
+    )
+    return JSON.stringify({ links, routes, rules, netns, objects }, null, 1)
+  }
+}
+
+const plainAddresses = (link: Record<string, unknown>): unknown[] =>
+  (link.addr_info as Record<string, unknown>[]).map(({ family, local, prefixlen }) => [family, local, prefixlen])
+
+const withoutHandles = (key: string, value: unknown): unknown =>
+  key === 'handle' || key === 'packets' || key === 'bytes' ? undefined : value
+
+/** The tests run what users run, dist/tsnet.js: an old one would judge yesterday's sources. */
+function assertBuilt(): void {
+  const built = existsSync(tsnet) ? statSync(tsnet).mtimeMs : 0
+  const sources = readdirSync(join(repo, 'src'), { recursive: true, withFileTypes: true }).filter(entry =>
+    entry.isFile(),
+  )
+  const newest = Math.max(...sources.map(entry => statSync(join(entry.parentPath, entry.name)).mtimeMs))
+  if (built < newest) throw new Error('dist/ is older than src/: run `npm run build`')
+}
+
+export interface Answer {
+  /** of the server that answered */
+  name: string
+  /** the client's address as the server saw it */
+  peer: string
+}
+
+/** Ask a `serve`: what it answers, or undefined when nothing does within a second. `netns`: from a namespace of that machine. */
+export function ask(
+  machine: Machine,
+  protocol: 'tcp' | 'udp',
+  address: string,
+  port: number,
+  options: { netns?: string; timeoutS?: number } = {},
+): Answer | undefined {
+  const seconds = options.timeoutS ?? 1
+  const target = `${protocol.toUpperCase()}:${address.includes(':') ? `[${address}]` : address}:${port}`
+  const script = `echo hello | socat -t${seconds} -T${seconds} - ${target}${protocol === 'tcp' ? `,connect-timeout=${seconds}` : ''}`
+  const enter = options.netns ? ['nsenter', `--net=${options.netns}`] : []
+  return parseAnswer(machine.tryRun(...enter, 'sh', '-c', script).stdout)
+}
+
+/** `web [0000:0000:0000:0000:0000:ffff:c633:6402]` is what a socket for both families prints of 198.51.100.2. */
+export function parseAnswer(line: string): Answer | undefined {
+  const [, name, peer] = /^(\S+) \[?([0-9a-f:.]+)\]?$/.exec(line.trim()) ?? []
+  if (!name || !peer) return undefined
+  const mapped = /^0000:0000:0000:0000:0000:ffff:(..)(..):(..)(..)$/.exec(peer)
+  if (mapped)
+    return {
+      name,
+      peer: mapped
+        .slice(1)
+        .map(hex => Number.parseInt(hex, 16))
+        .join('.'),
+    }
+  return { name, peer: new URL(`http://[${peer}]`).hostname.slice(1, -1) }
+}
