@@ -1,5 +1,9 @@
-import type { Element } from './elements.js'
-import type { Runner } from './runner.js'
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { KeyedLock } from '../locks.js'
+import { type Element, fieldsOf, formatElement, formatKey, keyOf, listOf, sameElement, tableName } from './elements.js'
+import { NftError, type Runner } from './runner.js'
+import { parseTable, rulesOf, type TableState } from './table.js'
 
 /** Our one nftables table, `table inet tsnet`, as data: the rules never change, only the elements of its sets and maps do. */
 export interface Firewall {
@@ -8,11 +12,11 @@ export interface Firewall {
    * that also puts back `keep` (absent: every element of the old table that still means something).
    */
   ensure(keep?: readonly Element[]): Promise<{ created: boolean }>
-  /** Every element that the kernel has. */
+  /** Every element that the kernel has; none when the table is not there. */
   list(): Promise<Element[]>
   /**
    * One transaction: first the deletes, by key, then the adds. Adding what is there and deleting what is not are fine;
-   * adding a key that is there with another value replaces the value.
+   * adding a key that is there with another value replaces the value. Costs the same however much is there already.
    */
   apply(change: FirewallChange): Promise<void>
   /** Our table is gone afterwards; absent is fine. Equivalent to `nft delete table inet tsnet`. */
@@ -24,4 +28,100 @@ export interface FirewallChange {
   delete: readonly Element[]
 }
 
-export declare function createFirewall(runner: Runner): Firewall
+const ruleset = readFileSync(new URL('./ruleset.nft', import.meta.url), 'utf8')
+/** An empty set whose name says which text made the table: a table of another version lacks it. */
+const marker = `ruleset_${createHash('sha256').update(ruleset).digest('hex').slice(0, 12)}`
+const listTable = `list table inet ${tableName}`
+/** `add` first, because deleting what is not there is an error (nft has `destroy` from 1.0.7 on). */
+const deleteTable = `add table inet ${tableName}\ndelete table inet ${tableName}\n`
+
+/** The real one. Transactions take turns. */
+export function createFirewall(runner: Runner): Firewall {
+  const lock = new KeyedLock()
+  const oneAtATime = <T>(work: () => Promise<T>): Promise<T> => lock.with(tableName, work)
+
+  /** undefined: there is no such table. */
+  async function read(): Promise<TableState | undefined> {
+    const tables = listOf(fieldsOf(JSON.parse((await runner.run('list tables')) || '{}')).nftables)
+    const ours = tables.some(row => {
+      const { family, name } = fieldsOf(fieldsOf(row).table)
+      return family === 'inet' && name === tableName
+    })
+    return ours ? parseTable(await runner.run(listTable)) : undefined
+  }
+
+  async function ensure(keep?: readonly Element[]): Promise<{ created: boolean }> {
+    const have = await read()
+    if (have && faultsOf(have).length === 0) return { created: false }
+    const elements = keep ?? have?.elements ?? []
+    await runner.run(
+      `${deleteTable}${ruleset}\nadd set inet ${tableName} ${marker} { type mark; }\n${commands('add', elements)}`,
+    )
+    const now = await read()
+    const faults = now ? faultsOf(now) : ['no table']
+    if (faults.length > 0) throw new NftError(`the table loaded differs from what was asked for: ${faults.join('; ')}`)
+    return { created: true }
+  }
+
+  async function apply(change: FirewallChange): Promise<void> {
+    if (change.add.length + change.delete.length === 0) return
+    try {
+      await runner.run(commands('delete', change.delete) + commands('add', change.add))
+    } catch (error) {
+      // Something is there already, or is not: only then is it worth looking, which costs what the table holds.
+      const have = await read()
+      if (!have) throw error
+      const { stale, missing } = difference(change, have.elements)
+      if (stale.length === change.delete.length && missing.length === change.add.length) throw error
+      await runner.run(commands('delete', stale) + commands('add', missing))
+    }
+  }
+
+  return {
+    ensure: keep => oneAtATime(() => ensure(keep)),
+    list: () => oneAtATime(async () => (await read())?.elements ?? []),
+    apply: change => oneAtATime(() => apply(change)),
+    delete: () => oneAtATime(async () => void (await runner.run(deleteTable))),
+  }
+}
+
+/** What is wrong with a table that calls itself ours; nothing for a right one. */
+function faultsOf(have: TableState): string[] {
+  const faults = [...have.faults]
+  if (!have.setNames.includes(marker)) faults.push('made by another version of the rules')
+  for (const [chain, count] of rulesOf(ruleset)) {
+    const got = have.ruleCounts.get(chain) ?? 0
+    if (got !== count) faults.push(`chain ${chain} has ${got} rules, not ${count}`)
+  }
+  return faults
+}
+
+/** `add element inet tsnet publish4_any { 6 . 8080 : 10.30.0.2 . 80, ... }`, a line for each set concerned. */
+function commands(verb: 'add' | 'delete', elements: readonly Element[]): string {
+  const bySet = new Map<string, Set<string>>()
+  for (const element of elements) {
+    const texts = bySet.get(element.set) ?? new Set()
+    bySet.set(element.set, texts.add(verb === 'add' ? formatElement(element) : formatKey(element)))
+  }
+  return [...bySet]
+    .map(([set, texts]) => `${verb} element inet ${tableName} ${set} { ${[...texts].join(', ')} }\n`)
+    .join('')
+}
+
+/** What of a change is still to be done; a key that is there with another value is deleted before it is added. */
+function difference(change: FirewallChange, have: readonly Element[]): { stale: Element[]; missing: Element[] } {
+  const there = new Map(have.map(e => [keyOf(e), e]))
+  const stale = new Map<string, Element>()
+  const remove = (element: Element) => {
+    const key = keyOf(element)
+    if (there.delete(key)) stale.set(key, element)
+  }
+  for (const element of change.delete) remove(element)
+  const missing = change.add.filter(element => {
+    const old = there.get(keyOf(element))
+    if (old && sameElement(old, element)) return false
+    remove(element)
+    return true
+  })
+  return { stale: [...stale.values()], missing }
+}

@@ -1,24 +1,210 @@
+import { existsSync, readFileSync } from 'node:fs'
 import type { PortBinding, PortRange, Protocol } from '../cnm/types.js'
-
-/** The host's ports that are ours while published: really bound, so that nobody else takes them. */
-export declare class HostPorts {
-  /** Bind the host port(s); `owner` (the endpoint's name) is for messages. Held already for the same target: fine. Else taken = Conflict naming the holder. */
-  hold(binding: PortBinding, owner: string): Promise<void>
-  /** Not held = fine. Connections through the proxy end. */
-  release(binding: PortBinding): Promise<void>
-  /**
-   * Choose `size` consecutive ports free on every one of `hostIps` and bind them for `owner`, until `hold` adopts them or `releaseChosen` lets them go.
-   * `range` absent: the kernel's ephemeral range. Returns the first port.
-   */
-  choose(request: PortRequest): Promise<number>
-  /** Release everything: the daemon stops. */
-  close(): Promise<void>
-}
+import { conflict, invalid, NetError, notImplemented } from '../errors.js'
+import { familyOf, isUnspecified } from '../ports/address.js'
+import { formatRange, sizeOf } from '../ports/spec.js'
+import { withUndo } from '../undo.js'
+import { type Listener, listen, type ProxyTarget } from './listener.js'
+import { programHolding } from './port-holder.js'
 
 export interface PortRequest {
   protocol: Protocol
+  /** the port must be free on all of them */
   hostIps: readonly string[]
+  /** absent: the kernel's ephemeral ports */
   range?: PortRange
+  /** how many consecutive ports */
   size: number
+  /** ports not to choose, because they are asked for by number */
+  avoid?: ReadonlySet<number>
   owner: string
+}
+
+interface HeldPort {
+  protocol: Protocol
+  hostIp: string
+  port: number
+  owner: string
+  /** absent: chosen, not yet held for a container */
+  target: ProxyTarget | undefined
+  /** settles when the port is bound */
+  listener: Promise<Listener>
+}
+
+/**
+ * The host's ports that are ours while published: really bound, so that no other program takes them, and listened on, which
+ * serves the few connections that the kernel cannot redirect (listener.ts). Be aware: SCTP is held among our own endpoints only.
+ */
+export class HostPorts {
+  readonly #held = new Map<string, HeldPort[]>()
+  #nextEphemeral = 0
+
+  /**
+   * Bind the binding's host ports; `owner`, the endpoint's name, is for messages. Held already for the same container port, or chosen
+   * by the same owner: fine. Taken by anybody else = Conflict that names them; no address of this host = InvalidParameter.
+   */
+  hold(binding: PortBinding, owner: string): Promise<void> {
+    return withUndo(async undo => {
+      for (const { port, target } of portsOf(binding)) {
+        const { protocol, hostIp } = binding
+        const mine = this.#find(protocol, hostIp, port)
+        if (mine && mine.owner === owner && (mine.target === undefined || sameTarget(mine.target, target))) {
+          mine.target = target
+          await mine.listener
+          continue
+        }
+        await this.#bind({ protocol, hostIp, port, owner, target })
+        undo.add(`hold port ${port}`, () => this.#drop(protocol, hostIp, port))
+      }
+    })
+  }
+
+  /** Let the binding's host ports go, and end the connections that came through the proxy. Not held, or held for another = fine. */
+  async release(binding: PortBinding): Promise<void> {
+    const { protocol, hostIp } = binding
+    for (const { port, target } of portsOf(binding)) {
+      const held = this.#find(protocol, hostIp, port)
+      if (held && (held.target === undefined || sameTarget(held.target, target)))
+        await this.#drop(protocol, hostIp, port)
+    }
+  }
+
+  /**
+   * Choose consecutive ports that are free on every address, and bind them until they are held or released. Returns the first.
+   * None free = Conflict.
+   */
+  async choose(request: PortRequest): Promise<number> {
+    const { protocol, hostIps, size } = request
+    const range = request.range ?? ephemeralRange()
+    const candidates = sizeOf(range) - size + 1
+    // Ephemeral ports go round, so that one just released is not given to another at once.
+    const start = request.range ? 0 : this.#nextEphemeral % Math.max(candidates, 1)
+    for (let i = 0; i < candidates; i++) {
+      const first = range.first + ((start + i) % candidates)
+      if (!(await this.#tryPorts(request, first))) continue
+      if (!request.range) this.#nextEphemeral = first + size - range.first
+      return first
+    }
+    throw conflict(`no free port in ${formatRange(range)}/${protocol} on ${hostIps.join(' and ')}`)
+  }
+
+  /** Release everything: the daemon stops. */
+  async close(): Promise<void> {
+    const all = [...this.#held.values()].flat()
+    await Promise.all(all.map(({ protocol, hostIp, port }) => this.#drop(protocol, hostIp, port)))
+  }
+
+  /** Bind all of `size` ports from `first` on all addresses; false, and nothing bound, when one of them is taken. */
+  async #tryPorts({ protocol, hostIps, size, avoid, owner }: PortRequest, first: number): Promise<boolean> {
+    const wanted = Array.from({ length: size }, (_, i) => first + i).flatMap(port =>
+      hostIps.map(hostIp => ({ protocol, hostIp, port, owner, target: undefined })),
+    )
+    if (wanted.some(p => avoid?.has(p.port) || this.#clash(p.protocol, p.hostIp, p.port))) return false
+    const bound: typeof wanted = []
+    try {
+      for (const port of wanted) {
+        await this.#bind(port, false)
+        bound.push(port)
+      }
+      return true
+    } catch (error) {
+      for (const { hostIp, port } of bound) await this.#drop(protocol, hostIp, port)
+      if (error instanceof NetError && error.kind === 'Conflict') return false
+      throw error
+    }
+  }
+
+  async #bind(want: Omit<HeldPort, 'listener'>, nameHolder = true): Promise<void> {
+    const { protocol, hostIp, port } = want
+    const other = this.#clash(protocol, hostIp, port)
+    if (other) throw conflict(`${describe(want)} is in use by endpoint ${other.owner}`)
+    // Registered before it is bound: two requests at once must not both find it free.
+    const held: HeldPort = { ...want, listener: Promise.resolve({ close: async () => {} }) }
+    held.listener = listen({ protocol, hostIp, port, target: () => held.target })
+    const key = keyOf(protocol, port)
+    this.#held.set(key, [...(this.#held.get(key) ?? []), held])
+    try {
+      await held.listener
+    } catch (error) {
+      this.#forget(held)
+      throw explain(error, held, nameHolder)
+    }
+  }
+
+  async #drop(protocol: Protocol, hostIp: string, port: number): Promise<void> {
+    const held = this.#find(protocol, hostIp, port)
+    if (!held) return
+    // A bind that failed has said so to whoever asked for it.
+    const listener = await held.listener.catch(() => undefined)
+    await listener?.close()
+    this.#forget(held)
+  }
+
+  #forget(held: HeldPort): void {
+    const key = keyOf(held.protocol, held.port)
+    const rest = (this.#held.get(key) ?? []).filter(h => h !== held)
+    if (rest.length > 0) this.#held.set(key, rest)
+    else this.#held.delete(key)
+  }
+
+  #find(protocol: Protocol, hostIp: string, port: number): HeldPort | undefined {
+    return this.#held.get(keyOf(protocol, port))?.find(held => held.hostIp === hostIp)
+  }
+
+  /** A held port that leaves no room for this one: the same address, or either is every address of the family. */
+  #clash(protocol: Protocol, hostIp: string, port: number): HeldPort | undefined {
+    return this.#held
+      .get(keyOf(protocol, port))
+      ?.find(
+        held =>
+          held.hostIp === hostIp ||
+          (familyOf(held.hostIp) === familyOf(hostIp) && (isUnspecified(held.hostIp) || isUnspecified(hostIp))),
+      )
+  }
+}
+
+/** Whether this host speaks IPv6 at all (false when booted with ipv6.disable=1). */
+export const hostHasIpv6 = (): boolean => existsSync('/proc/net/if_inet6')
+
+/** The ports that the kernel itself gives to whoever asks for none (man 7 ip). */
+function ephemeralRange(): PortRange {
+  const [first = 32768, last = 60999] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8')
+    .trim()
+    .split(/\s+/)
+    .map(Number)
+  return { first, last }
+}
+
+const keyOf = (protocol: Protocol, port: number): string => `${protocol} ${port}`
+const describe = ({ protocol, hostIp, port }: { protocol: Protocol; hostIp: string; port: number }): string =>
+  `port ${port}/${protocol} on ${hostIp}`
+const sameTarget = (a: ProxyTarget, b: ProxyTarget): boolean =>
+  a.containerIp === b.containerIp && a.containerPort === b.containerPort
+
+const portsOf = ({
+  hostPort,
+  containerIp,
+  containerPort,
+  size,
+}: PortBinding): { port: number; target: ProxyTarget }[] =>
+  Array.from({ length: size }, (_, i) => ({
+    port: hostPort + i,
+    target: { containerIp, containerPort: containerPort + i },
+  }))
+
+/** What the system's error means to the user. */
+function explain(error: unknown, held: HeldPort, nameHolder: boolean): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  const { protocol, hostIp, port } = held
+  if (code === 'EADDRINUSE') {
+    // Looking for the holder reads all of /proc: not while trying one port after another.
+    const holder = (nameHolder && programHolding(protocol, hostIp, port)) || 'another program'
+    return conflict(`${describe(held)} is in use by ${holder}`, { cause: error })
+  }
+  if (code === 'EADDRNOTAVAIL' || code === 'EINVAL')
+    return invalid(`${describe(held)}: ${hostIp} is no address of this host that a port can be published on`, {
+      cause: error,
+    })
+  if (code === 'EAFNOSUPPORT') return notImplemented(`${describe(held)}: this host has no IPv6`, { cause: error })
+  return error
 }

@@ -1,18 +1,72 @@
-import type { Family, PortBinding } from '../cnm/types.js'
+import type { Family, PortBinding, PortRange } from '../cnm/types.js'
+import { familyOf, isLinkLocal6, isLoopback, isUnspecified } from '../ports/address.js'
+import { rangeOf } from '../ports/spec.js'
 import type { Element } from './elements.js'
 
+/** What the firewall must know of a network. */
 export interface FilteredNetwork {
   /** name of the bridge link */
   bridge: string
   subnets: readonly { family: Family; subnet: string }[]
+  /** nothing goes out, nobody outside comes in */
   internal: boolean
   /** source addresses are replaced by the host's on the way out */
   masquerade: boolean
-  /** endpoints of the network may talk to each other */
+  /** endpoints of the network may talk to each other; off, the bridge ports must be `isolated` as well */
   icc: boolean
 }
 
 /** What the firewall must hold for a network; pure. */
-export declare function networkElements(network: FilteredNetwork): Element[]
-/** What the firewall must hold for a published port; pure. Empty where the in-process proxy serves it (v6 host address to v4 container). */
-export declare function bindingElements(binding: PortBinding): Element[]
+export function networkElements(network: FilteredNetwork): Element[] {
+  const { bridge: link, subnets, internal, masquerade, icc } = network
+  const families = new Set(subnets.map(s => s.family))
+  const elements: Element[] = [{ set: 'bridges', link }]
+  if (internal) elements.push({ set: 'internal', link })
+  if (icc) elements.push({ set: 'intra', from: link, to: link })
+  if (masquerade && !internal)
+    for (const family of families) elements.push({ set: family === 4 ? 'masquerade4' : 'masquerade6', link })
+  for (const { family, subnet } of subnets) elements.push({ set: family === 4 ? 'own_net4' : 'own_net6', link, subnet })
+  return elements
+}
+
+/**
+ * Whether the kernel carries the binding. Not from ::1 or a link-local address, which cannot be routed to a container, and
+ * not from one family to the other: there the daemon's listener on the host port passes TCP on (host-ports.ts).
+ */
+export const isRouted = ({ hostIp, containerIp }: PortBinding): boolean =>
+  familyOf(hostIp) === familyOf(containerIp) && hostIp !== '::1' && !isLinkLocal6(hostIp)
+
+/** What the firewall must hold for a published port; pure. Empty for a binding that is not `isRouted`. */
+export function bindingElements(binding: PortBinding): Element[] {
+  if (!isRouted(binding)) return []
+  const published = isOntoItself(binding) ? [rangeElement(binding)] : portElements(binding)
+  return familyOf(binding.hostIp) === 4 && isLoopback(binding.hostIp)
+    ? [...published, loopbackElement(binding)]
+    : published
+}
+
+/** Several ports to the same numbers: one interval, however many they are. */
+const isOntoItself = (b: PortBinding): boolean => b.size > 1 && b.hostPort === b.containerPort
+
+function rangeElement({ protocol, hostIp, hostPort, containerIp, size }: PortBinding): Element {
+  const ports: PortRange = rangeOf(hostPort, size)
+  const four = familyOf(hostIp) === 4
+  if (isUnspecified(hostIp))
+    return { set: four ? 'publish4_any_range' : 'publish6_any_range', protocol, ports, containerIp }
+  return { set: four ? 'publish4_range' : 'publish6_range', protocol, hostIp, ports, containerIp }
+}
+
+function portElements({ protocol, hostIp, hostPort, containerIp, containerPort, size }: PortBinding): Element[] {
+  const four = familyOf(hostIp) === 4
+  return Array.from({ length: size }, (_, i): Element => {
+    const ports = { protocol, hostPort: hostPort + i, containerIp, containerPort: containerPort + i }
+    if (isUnspecified(hostIp)) return { set: four ? 'publish4_any' : 'publish6_any', ...ports }
+    return { set: four ? 'publish4' : 'publish6', hostIp, ...ports }
+  })
+}
+
+function loopbackElement({ protocol, hostIp, hostPort, size }: PortBinding): Element {
+  return size > 1
+    ? { set: 'lo_only_range', protocol, hostIp, ports: rangeOf(hostPort, size) }
+    : { set: 'lo_only', protocol, hostIp, hostPort }
+}

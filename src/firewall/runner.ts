@@ -1,3 +1,5 @@
+import { messageOf, unavailable } from '../errors.js'
+
 /** Whatever can run nft commands in the daemon's network namespace: the library in this process, or its twin, the `nft` program. */
 export interface Runner {
   readonly name: 'libnftables' | 'nft'
@@ -12,4 +14,28 @@ export interface Runner {
 /** nft refused; the message is its own, the first line says why. */
 export class NftError extends Error {
   override readonly name = 'NftError'
+}
+
+export type RunnerChoice = 'auto' | Runner['name']
+
+/** The library where it loads, else the program, each tried with a harmless command; neither = Unavailable, saying what to install. */
+export async function openRunner(choice: RunnerChoice = 'auto'): Promise<Runner> {
+  const makers: { name: Runner['name']; make(): Promise<Runner> }[] = [
+    { name: 'libnftables', make: async () => (await import('./libnftables.js')).libnftablesRunner() },
+    { name: 'nft', make: async () => (await import('./nft-exec.js')).nftExecRunner() },
+  ]
+  const failures: string[] = []
+  for (const { name, make } of makers) {
+    if (choice !== 'auto' && choice !== name) continue
+    try {
+      const runner = await make()
+      await runner.run('list tables')
+      return runner
+    } catch (error) {
+      failures.push(`${name}: ${messageOf(error)}`)
+    }
+  }
+  throw unavailable(
+    `the firewall needs nftables: install the package libnftables1 (or nftables, for the nft program) (${failures.join('; ')})`,
+  )
 }

@@ -1,8 +1,85 @@
-import type { PortBinding, PortSpec } from '../cnm/types.js'
+import type { PortBinding, PortRange, PortSpec, Protocol } from '../cnm/types.js'
+import { invalid } from '../errors.js'
+import { canonicalAddress, familyOf, formatHostPort } from './address.js'
 
-/** `-p` as Docker writes it: `[ip:][hostPort[-end]:]containerPort[-end][/tcp|udp|sctp]`. Throws InvalidParameter. */
-export declare function parsePortSpec(text: string): PortSpec
+const protocols: readonly Protocol[] = ['tcp', 'udp', 'sctp']
+
+/**
+ * `-p` as Docker writes it: `[ip:][hostPort[-end]:]containerPort[-end][/tcp|udp|sctp]`, where an empty host port asks for a free one
+ * and an IPv6 address stands in brackets. Throws InvalidParameter. (docs: `docker run --publish`; moby: vendor/github.com/docker/go-connections/nat)
+ */
+export function parsePortSpec(text: string): PortSpec {
+  const fail = (why: string) => invalid(`port ${JSON.stringify(text)}: ${why}`)
+  const [ports = '', protocol = 'tcp', ...rest] = text.split('/')
+  if (rest.length > 0 || !isProtocol(protocol))
+    throw fail(`the protocol is one of ${protocols.join(', ')}, after one slash: 80/udp`)
+
+  const fields = /^(?:\[([^\]]*)\]:|([^:[\]]*):(?=[^:]*:))?(?:([^:[\]]*):)?([^:[\]]+)$/.exec(ports)
+  if (!fields) throw fail('write [ip:][hostPort:]containerPort[/protocol], with an IPv6 address in brackets')
+  const [, ip6, ip4, host, container = ''] = fields
+  // `[v6]:80` alone would be an address without a host port: Docker wants `[v6]::80`.
+  if (ip6 !== undefined && host === undefined)
+    throw fail(`write [${ip6}]::${container} for a free port of that address`)
+
+  const containerPort = parseRange(container, fail)
+  const spec: PortSpec = { protocol, containerPort }
+  const address = ip6 ?? ip4
+  if (address !== undefined && address !== '') spec.hostIp = parseHostIp(address, ip6 === undefined ? 4 : 6, fail)
+  if (host !== undefined && host !== '') spec.hostPort = parseRange(host, fail)
+  checkSizes(spec, fail)
+  return spec
+}
+
 /** The shortest text that parses to the same spec. */
-export declare function formatPortSpec(spec: PortSpec): string
+export function formatPortSpec(spec: PortSpec): string {
+  const host = spec.hostPort ? formatRange(spec.hostPort) : ''
+  const container = formatRange(spec.containerPort)
+  const ports =
+    spec.hostIp !== undefined
+      ? `${formatHostPort(spec.hostIp, host)}:${container}`
+      : host === ''
+        ? container
+        : `${host}:${container}`
+  return spec.protocol === 'tcp' ? ports : `${ports}/${spec.protocol}`
+}
+
 /** As `docker ps` shows it: `0.0.0.0:8080->80/tcp`, `[::]:9000-9002->9000-9002/tcp`. */
-export declare function formatBinding(binding: PortBinding): string
+export function formatBinding(binding: PortBinding): string {
+  const { protocol, hostIp, hostPort, containerPort, size } = binding
+  const host = formatHostPort(hostIp, formatRange(rangeOf(hostPort, size)))
+  return `${host}->${formatRange(rangeOf(containerPort, size))}/${protocol}`
+}
+
+export const rangeOf = (first: number, size: number): PortRange => ({ first, last: first + size - 1 })
+export const sizeOf = (range: PortRange): number => range.last - range.first + 1
+
+/** `80`, `9000-9002` */
+export const formatRange = (range: PortRange): string =>
+  range.first === range.last ? String(range.first) : `${range.first}-${range.last}`
+
+type Fail = (why: string) => Error
+
+const isProtocol = (word: string): word is Protocol => (protocols as readonly string[]).includes(word)
+
+function parseRange(text: string, fail: Fail): PortRange {
+  const [, first = '', last = first] = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(text) ?? []
+  const range = { first: Number(first), last: Number(last) }
+  if (first === '' || range.first < 1 || range.last > 65535)
+    throw fail(`${JSON.stringify(text)} is no port: a number from 1 to 65535, or a range FIRST-LAST of them`)
+  if (range.last < range.first) throw fail(`the range ${text} ends before it begins`)
+  return range
+}
+
+function parseHostIp(text: string, family: 4 | 6, fail: Fail): string {
+  const address = canonicalAddress(text)
+  if (address === undefined || familyOf(address) !== family)
+    throw fail(`${JSON.stringify(text)} is no address of the host (IPv4, or IPv6 in brackets)`)
+  return address
+}
+
+/** A host range beside one container port means "one of these"; beside a container range they go in pairs. */
+function checkSizes({ hostPort, containerPort }: PortSpec, fail: Fail): void {
+  const size = sizeOf(containerPort)
+  if (hostPort && size > 1 && sizeOf(hostPort) !== size)
+    throw fail(`${sizeOf(hostPort)} host ports for ${size} container ports: ranges must be equally long`)
+}
