@@ -133,6 +133,7 @@ export const flag: Codec<true> = { put: () => undefined, get: () => true }
 /** A NUL terminated string: bytes to the kernel, UTF-8 to us. */
 export const asciiz: Codec<string> = {
   put(to, value) {
+    if (value.includes('\0')) throw new RangeError('a string with a NUL byte ends early')
     const at = to.take(Buffer.byteLength(value) + 1)
     to.bytes.write(value, at)
   },

@@ -83,7 +83,8 @@ export type BridgePortData = AttrsOf<typeof bridgePortRows>
 const vxlanRows = {
   id: attr(1, u32),
   group: attr(2, ip4),
-  link: attr(3, u32),
+  /** index of the link that carries the tunnel */
+  parent: attr(3, u32),
   local: attr(4, ip4),
   ttl: attr(5, u8),
   tos: attr(6, u8),
@@ -105,7 +106,8 @@ const vxlanRows = {
   collectMetadata: attr(25, bool8),
   label: attr(26, be32),
 } satisfies Rows
-export type VxlanData = AttrsOf<typeof vxlanRows>
+/** As the rows, but `local` and `group` are of either family: link-requests.ts and links.ts choose the row. */
+export type VxlanData = Omit<AttrsOf<typeof vxlanRows>, 'local6' | 'group6'>
 
 /** IFLA_MACVLAN_*, linux/if_link.h */
 const macvlanRows = {

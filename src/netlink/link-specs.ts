@@ -1,4 +1,4 @@
-import type { BridgeData, BridgePortData, MacvlanData, VxlanData } from './kinds.js'
+import type { BridgeData, BridgePortData, MacvlanData, VlanData, VxlanData } from './kinds.js'
 import type { Netns } from './netns.js'
 import type { AddrGenMode } from './objects.js'
 
@@ -44,11 +44,11 @@ export interface PeerSpec {
 export type LinkSpec =
   | (NewLink & { kind: 'bridge'; bridge?: BridgeData })
   | (NewLink & { kind: 'veth'; peer: PeerSpec })
-  /** `id` is the VNI; `parent` is the index of the link that carries the tunnel */
-  | (NewLink & { kind: 'vxlan'; parent?: number; vxlan: VxlanData & { id: number } })
+  /** `vxlan.id` is the VNI */
+  | (NewLink & { kind: 'vxlan'; vxlan: VxlanData & { id: number } })
   /** `parent` is the index of the link underneath */
   | (NewLink & { kind: 'macvlan'; parent: number; macvlan?: MacvlanData })
-  | (NewLink & { kind: 'vlan'; parent: number; vlan: { id: number } })
+  | (NewLink & { kind: 'vlan'; parent: number; vlan: VlanData & { id: number } })
 
 /** What to change about a link. Renaming needs the index: the kernel takes a name for the link to look up. */
 export type LinkChange = LinkAttributes & { netns?: Netns } & (

@@ -117,12 +117,12 @@ export function deleteNetns(path: string): void {
   const stat = lstatSync(path, { throwIfNoEntry: false })
   if (!stat) return
   // `ln -s /proc/PID/ns/net /run/netns/NAME` gives another's namespace a name: only the name is ours to remove.
-  if (stat.isSymbolicLink()) return rmSync(path, { force: true })
-  const mounted = statfsSync(path).type === nsfsMagic
+  const mounted = !stat.isSymbolicLink() && statfsSync(path).type === nsfsMagic
   // A crash between making the file and mounting on it leaves an empty file, which is ours to remove.
-  if (!mounted && (!stat.isFile() || stat.size > 0)) throw invalid(`${path} is not a network namespace`)
+  if (!mounted && !stat.isSymbolicLink() && (!stat.isFile() || stat.size > 0))
+    throw invalid(`${path} is not a network namespace`)
   try {
-    unmount(path)
+    if (mounted) unmount(path)
   } catch (error) {
     if (!hasCode(error, 'EINVAL', 'ENOENT')) throw error
   }

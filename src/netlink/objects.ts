@@ -1,4 +1,5 @@
 import type { BridgeData, BridgePortData, MacvlanData, VlanData, VxlanData } from './kinds.js'
+import type { neighbourStates, routeTypes, scopes } from './tables.js'
 
 export type Family = 4 | 6
 
@@ -13,7 +14,7 @@ export interface Link {
   kind?: string
   /** administratively up (IFF_UP) */
   up: boolean
-  /** up and with carrier (IFF_RUNNING) */
+  /** up and with carrier (IFF_LOWER_UP) */
   running: boolean
   mtu: number
   /** `02:42:ac:11:00:02`; absent for links without a 6 byte address */
@@ -40,7 +41,7 @@ export interface Link {
 /** How the kernel makes the IPv6 link-local address: `none` makes none. IN6_ADDR_GEN_MODE_* of linux/if_link.h */
 export type AddrGenMode = 'eui64' | 'none' | 'stable-privacy' | 'random'
 
-export type Scope = 'global' | 'site' | 'link' | 'host' | 'nowhere'
+export type Scope = keyof typeof scopes
 
 /** One address, as `ip addr show` reports it. */
 export interface Address {
@@ -62,18 +63,7 @@ export interface Address {
   dadFailed: boolean
 }
 
-export type RouteType =
-  | 'unspec'
-  | 'unicast'
-  | 'local'
-  | 'broadcast'
-  | 'anycast'
-  | 'multicast'
-  | 'blackhole'
-  | 'unreachable'
-  | 'prohibit'
-  | 'throw'
-  | 'nat'
+export type RouteType = keyof typeof routeTypes
 
 /** One route, as `ip route show` reports it. */
 export interface Route {
@@ -95,17 +85,7 @@ export interface Route {
   mtu?: number
 }
 
-/** NUD_* of linux/neighbour.h */
-export type NeighbourState =
-  | 'none'
-  | 'incomplete'
-  | 'reachable'
-  | 'stale'
-  | 'delay'
-  | 'probe'
-  | 'failed'
-  | 'noarp'
-  | 'permanent'
+export type NeighbourState = keyof typeof neighbourStates
 
 /** One neighbour, as `ip neigh show` reports it. */
 export interface Neighbour {

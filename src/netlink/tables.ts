@@ -140,3 +140,46 @@ export const neighbourMessage = message(
     linkNetnsid: attr(10, i32),
   }),
 )
+
+/** RT_SCOPE_*, linux/rtnetlink.h: of addresses and routes */
+export const scopes = { global: 0, site: 200, link: 253, host: 254, nowhere: 255 } as const
+
+/** RTN_*, linux/rtnetlink.h */
+export const routeTypes = {
+  unspec: 0,
+  unicast: 1,
+  local: 2,
+  broadcast: 3,
+  anycast: 4,
+  multicast: 5,
+  blackhole: 6,
+  unreachable: 7,
+  prohibit: 8,
+  throw: 9,
+  nat: 10,
+} as const
+
+/** IFA_F_*, linux/if_addr.h */
+export const addressFlags = {
+  noDad: 0x02,
+  dadFailed: 0x08,
+  tentative: 0x40,
+  permanent: 0x80,
+  noPrefixRoute: 0x200,
+} as const
+
+/** NUD_*, linux/neighbour.h */
+export const neighbourStates = {
+  none: 0,
+  incomplete: 0x01,
+  reachable: 0x02,
+  stale: 0x04,
+  delay: 0x08,
+  probe: 0x10,
+  failed: 0x20,
+  noarp: 0x40,
+  permanent: 0x80,
+} as const
+
+/** NTF_*, linux/neighbour.h */
+export const neighbourFlags = { self: 0x02, master: 0x04, proxy: 0x08, externLearned: 0x10, router: 0x80 } as const

@@ -1,0 +1,206 @@
+import { randomInt } from 'node:crypto'
+import { messageOf, NetError, unavailable } from '../errors.js'
+import { type Codec, decode, type ValueOf } from './codec.js'
+import { ErrnoError } from './libc.js'
+import { kernelError, NetlinkError } from './netlink-error.js'
+import type { Netns } from './netns.js'
+import type { Address, Family, FdbEntry, Link, Neighbour, Route } from './objects.js'
+import { parseAddress, parseFdb, parseLink, parseNeighbour, parseRoute } from './parse.js'
+import { afOf } from './prefix.js'
+import { checkLinkName, listOf, type Requests, request, rtm, words } from './request.js'
+import { linkDeleteGroup, linkSet, tolerant } from './requests.js'
+import { NetlinkSocket } from './socket.js'
+import {
+  addressMessage,
+  afBridge,
+  afUnspec,
+  linkMessage,
+  neighbourFlags,
+  neighbourMessage,
+  routeMessage,
+} from './tables.js'
+
+export type { Address, FdbEntry, Link, LinkKind, Neighbour, Route } from './objects.js'
+
+/** RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are half of a link's message */
+const skipStats = 8
+const tableMain = 254
+
+/** The links, addresses, routes and neighbours of one network namespace: what there is, and how to change it. */
+export class Kernel {
+  /** For what waits in the kernel, so that the other socket never does; opened at the first use. */
+  #waiting: NetlinkSocket | undefined
+  #doomed: { indexes: Set<number>; done: Promise<void> } | undefined
+
+  private constructor(readonly socket: NetlinkSocket) {}
+
+  /** The kernel as a namespace sees it, for as long as this is open; `netns` may be closed. */
+  static open(netns: Netns): Kernel {
+    return new Kernel(translated(() => NetlinkSocket.open(netns)))
+  }
+
+  /** Give back the sockets, after what is under way. */
+  close(): void {
+    this.socket.close()
+    const waiting = this.#waiting
+    void waiting?.idle().then(() => waiting.close())
+  }
+
+  /**
+   * Do what the requests say, now, in one send where no request depends on the one before. Every request is attempted;
+   * the first that failed is thrown as NetError: EEXIST is Conflict, ENODEV NotFound, EINVAL InvalidParameter, EPERM
+   * Forbidden, with the NetlinkError as cause.
+   */
+  apply(...requests: readonly Requests[]): void {
+    throwFirst(translated(() => this.socket.exchange(requests.flatMap(listOf))))
+  }
+
+  /** The same off the main thread, for requests that wait: deleting a link takes an RCU grace period, about 20 ms. */
+  async applyAsync(...requests: readonly Requests[]): Promise<void> {
+    this.#waiting ??= translated(() => this.socket.another())
+    throwFirst(await this.#waiting.exchangeAsync(requests.flatMap(listOf)).catch(toNetError))
+  }
+
+  /**
+   * Delete links off the main thread, absent ones included: `ip link set dev N group G` for each, then `ip link delete
+   * group G`, which waits one grace period for all. Calls made in the same tick share one.
+   */
+  deleteLinks(indexes: readonly number[]): Promise<void> {
+    if (indexes.length === 0) return Promise.resolve()
+    if (!this.#doomed) {
+      const own = new Set<number>()
+      const done = Promise.resolve().then(() => {
+        this.#doomed = undefined
+        return this.#deleteGroup(own)
+      })
+      this.#doomed = { indexes: own, done }
+    }
+    for (const index of indexes) this.#doomed.indexes.add(index)
+    return this.#doomed.done
+  }
+
+  async #deleteGroup(indexes: ReadonlySet<number>): Promise<void> {
+    // Any number that nobody else uses; the group lives for one grace period.
+    const group = randomInt(0x4000_0000, 0x7fff_ffff)
+    const marks = [...indexes].flatMap(index => linkSet({ index, group }))
+    await this.applyAsync(tolerant(marks, 'ENODEV'), tolerant(linkDeleteGroup(group), 'ENODEV'))
+  }
+
+  /** `ip -d link show [type KIND] [master INDEX]` */
+  links(filter: { kind?: string; master?: number } = {}): Link[] {
+    const { kind, master } = filter
+    const attrs = { extMask: skipStats, master, info: kind === undefined ? undefined : { kind: kind as 'bridge' } }
+    const op = words('ip link show', { type: kind, master })
+    const ask = request(op, rtm.getLink, 0, linkMessage, { ...linkHeader, attrs })
+    const all = this.#dump(ask, linkMessage, parseLink)
+    // The kernel does not filter by a kind whose module is not loaded.
+    return all.filter(
+      link => (kind === undefined || link.kind === kind) && (master === undefined || link.master === master),
+    )
+  }
+
+  /** `ip -d link show dev NAME`; undefined when there is no such link. */
+  link(nameOrIndex: string | number): Link | undefined {
+    const isName = typeof nameOrIndex === 'string'
+    const ask = request(words('ip link show', { dev: nameOrIndex }), rtm.getLink, 0, linkMessage, {
+      ...linkHeader,
+      index: isName ? 0 : nameOrIndex,
+      attrs: { extMask: skipStats, ifname: isName ? checkLinkName(nameOrIndex) : undefined },
+    })
+    return absentIs(undefined, ['ENODEV'], () =>
+      this.socket.get(ask, (bytes, start, end) => parseLink(decode(linkMessage, bytes, start, end))),
+    )
+  }
+
+  /** `ip address show [dev INDEX]`; an absent link has none. */
+  addresses(filter: { index?: number; family?: Family } = {}): Address[] {
+    const { index = 0, family } = filter
+    const op = words('ip address show', { dev: filter.index })
+    const header = { family: afOf(family), prefixLength: 0, flags: 0, scope: 0, index }
+    const ask = request(op, rtm.getAddress, 0, addressMessage, { ...header, attrs: {} })
+    const all = absentIs([], ['ENODEV'], () => this.#dump(ask, addressMessage, parseAddress))
+    return all.filter(a => (index === 0 || a.index === index) && (family === undefined || a.family === family))
+  }
+
+  /** `ip route show table N [dev INDEX] [proto N]`; the main table unless said otherwise. */
+  routes(filter: { family?: Family; table?: number; index?: number; protocol?: number } = {}): Route[] {
+    const { family, table = tableMain, index, protocol } = filter
+    const op = words('ip route show', { table, dev: index, proto: protocol })
+    const ask = request(op, rtm.getRoute, 0, routeMessage, {
+      ...{ family: afOf(family), destinationLength: 0, sourceLength: 0, tos: 0, table: 0 },
+      ...{ protocol: protocol ?? 0, scope: 0, type: 0, flags: 0 },
+      attrs: { table, oif: index },
+    })
+    // A table is made with its first route; ENODEV is a link that is gone.
+    const all = absentIs([], ['ENOENT', 'ENODEV'], () => this.#dump(ask, routeMessage, parseRoute))
+    return all.filter(
+      route =>
+        route.table === table &&
+        (family === undefined || route.family === family) &&
+        (index === undefined || route.index === index) &&
+        (protocol === undefined || route.protocol === protocol),
+    )
+  }
+
+  /** `ip neighbour show nud all [dev INDEX]`; with `proxy`, `ip neighbour show proxy` instead. */
+  neighbours(filter: { index?: number; family?: Family; proxy?: boolean } = {}): Neighbour[] {
+    const { index, family, proxy = false } = filter
+    const op = words('ip neighbour show', { proxy, dev: index })
+    const flags = proxy ? neighbourFlags.proxy : 0
+    const all = this.#dump(
+      neighbourList(op, afOf(family), 0, flags, { ifindex: index }),
+      neighbourMessage,
+      parseNeighbour,
+    )
+    return all.filter(n => (index === undefined || n.index === index) && (family === undefined || n.family === family))
+  }
+
+  /** `bridge fdb show [dev INDEX] [br MASTER]` */
+  fdb(filter: { index?: number; master?: number } = {}): FdbEntry[] {
+    const { index, master } = filter
+    const op = words('bridge fdb show', { dev: index, br: master })
+    const ask = neighbourList(op, afBridge, index ?? 0, 0, { master })
+    const all = absentIs([], ['ENODEV'], () => this.#dump(ask, neighbourMessage, parseFdb))
+    return all.filter(entry => index === undefined || entry.index === index)
+  }
+
+  #dump<M, T>(ask: ReturnType<typeof request>, codec: Codec<M>, parse: (message: M) => T | undefined): T[] {
+    return translated(() => this.socket.dump(ask, (bytes, start, end) => parse(codec.get(bytes, start, end))))
+  }
+}
+
+const linkHeader = { family: afUnspec, type: 0, index: 0, flags: 0, change: 0 }
+
+type NeighbourAttrs = ValueOf<typeof neighbourMessage>['attrs']
+const neighbourList = (op: string, family: number, index: number, flags: number, attrs: NeighbourAttrs) =>
+  request(op, rtm.getNeighbour, 0, neighbourMessage, { family, index, state: 0, flags, type: 0, attrs })
+
+function throwFirst([first, ...others]: readonly NetlinkError[]): void {
+  if (first) throw kernelError([first, ...others])
+}
+
+function toNetError(error: unknown): never {
+  if (error instanceof NetError) throw error
+  if (error instanceof NetlinkError) throw kernelError([error])
+  if (error instanceof ErrnoError) throw unavailable(`netlink socket: ${messageOf(error)}`, { cause: error })
+  throw error
+}
+
+function translated<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    return toNetError(error)
+  }
+}
+
+/** The errors that say "there is none" give `none`; any other is a NetError. */
+function absentIs<T>(none: T, codes: readonly string[], work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    const cause = error instanceof NetError ? error.cause : error
+    if (cause instanceof NetlinkError && codes.includes(cause.code)) return none
+    return toNetError(error)
+  }
+}

@@ -1,0 +1,227 @@
+import { unavailable } from '../errors.js'
+import { debugRequest } from './debug.js'
+import { frameSize, type Incoming, readFrames, socketAddress, writeFrames } from './framing.js'
+import { bind, close, hasCode, ioctl, recv, send, sendAsync, setsockopt, socket } from './libc.js'
+import { NetlinkError } from './netlink-error.js'
+import { inNetns, Netns } from './netns.js'
+import { nlmAck, nlmDump, nlmRequest, type Request } from './request.js'
+
+// sys/socket.h, linux/netlink.h
+const afNetlink = 16
+const sockRaw = 3
+const sockCloexec = 0o2000000
+const netlinkRoute = 0
+const solNetlink = 270
+const addMembership = 1
+const capAck = 10
+const extAck = 11
+const getStrictCheck = 12
+const msgPeek = 0x02
+const msgTrunc = 0x20
+const msgDontWait = 0x40
+/** linux/sockios.h: a descriptor of the namespace that a socket is in */
+const siocgskns = 0x894c
+
+/** Acknowledgements wait in the socket's receive buffer, which holds about 250 of them before it drops some. */
+const requestsAtOnce = 100
+const bytesAtOnce = 65_536
+const dumpTries = 10
+
+/**
+ * One rtnetlink socket. It stays in the namespace that it was opened in, so its use needs no namespace change.
+ * The kernel works a request off inside `send`, so its answers are there when `send` returns: no receive ever waits.
+ */
+export class NetlinkSocket {
+  #sequence = 1
+  #received = Buffer.allocUnsafe(65_536)
+  readonly #sent = Buffer.allocUnsafe(bytesAtOnce)
+  #tail: Promise<unknown> = Promise.resolve()
+  #closed = false
+
+  private constructor(readonly fd: number) {}
+
+  /** Open in a namespace; `groups` are RTNLGRP_* to hear from. */
+  static open(netns: Netns, groups: readonly number[] = []): NetlinkSocket {
+    const fd = inNetns(netns, () => socket(afNetlink, sockRaw | sockCloexec, netlinkRoute))
+    try {
+      const set = (name: number, value: number) => setsockopt(fd, solNetlink, name, [value], 4)
+      for (const option of [extAck, capAck, getStrictCheck]) set(option, 1)
+      const address = socketAddress(afNetlink)
+      bind(fd, address, address.length)
+      for (const group of groups) set(addMembership, group)
+      return new NetlinkSocket(fd)
+    } catch (error) {
+      close(fd)
+      throw error
+    }
+  }
+
+  /** Another socket in the same namespace. */
+  another(): NetlinkSocket {
+    const netns = new Netns(ioctl(this.fd, siocgskns), 'of a socket')
+    try {
+      return NetlinkSocket.open(netns)
+    } finally {
+      netns.close()
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    close(this.fd)
+  }
+
+  /**
+   * Send requests, all in one send as far as `byName` and the buffer allow; returns the failures that were not
+   * tolerated. The kernel attempts every request of a send; a send after a failed one does not happen.
+   */
+  exchange(requests: readonly Request[]): NetlinkError[] {
+    for (const batch of batches(requests)) {
+      const sequence = this.#next(batch.length)
+      const size = writeFrames(this.#sent, batch.map(outgoing), sequence)
+      send(this.fd, this.#sent, size, 0)
+      const failures = this.#failures(batch, sequence)
+      if (failures.length > 0) return failures
+    }
+    return []
+  }
+
+  /** The same off the main thread, for requests that wait in the kernel; calls take turns. */
+  exchangeAsync(requests: readonly Request[]): Promise<NetlinkError[]> {
+    const turn = this.#tail.then(async () => {
+      for (const batch of batches(requests)) {
+        const sequence = this.#next(batch.length)
+        // Its own buffer: the pool thread reads it while this thread goes on.
+        const bytes = Buffer.alloc(batch.reduce((sum, { body }) => sum + frameSize(body), 0))
+        await sendAsync(this.fd, bytes, writeFrames(bytes, batch.map(outgoing), sequence), 0)
+        const failures = this.#failures(batch, sequence)
+        if (failures.length > 0) return failures
+      }
+      return []
+    })
+    this.#tail = turn.catch(() => undefined)
+    return turn
+  }
+
+  /** Resolves when every exchangeAsync so far has ended. */
+  idle(): Promise<unknown> {
+    return this.#tail
+  }
+
+  /** What one request answers: one message, parsed. Throws NetlinkError. */
+  get<T>(request: Request, parse: (bytes: Buffer, start: number, end: number) => T): T | undefined {
+    const sequence = this.#start(request, nlmRequest)
+    for (const message of this.#receive()) {
+      if (message.sequence !== sequence) continue
+      if (message.what === 'message') return parse(this.#received, message.start, message.end)
+      if (message.failure) throw new NetlinkError(request.op, message.failure)
+    }
+    return undefined
+  }
+
+  /** The whole of a list. One that changed while it was read is read again. Throws NetlinkError, Unavailable. */
+  dump<T>(request: Request, parse: (bytes: Buffer, start: number, end: number) => T | undefined): T[] {
+    for (let tries = 0; tries < dumpTries; tries++) {
+      const whole = this.#dumpOnce(request, parse)
+      if (whole) return whole
+    }
+    throw unavailable(`${request.op}: the list changed during each of ${dumpTries} attempts to read it`)
+  }
+
+  #dumpOnce<T>(request: Request, parse: (bytes: Buffer, start: number, end: number) => T | undefined): T[] | undefined {
+    const sequence = this.#start(request, nlmRequest | nlmDump)
+    const found: T[] = []
+    let interrupted = false
+    try {
+      for (;;) {
+        for (const message of this.#receive()) {
+          if (message.sequence !== sequence) continue
+          interrupted ||= message.interrupted
+          if (message.what !== 'message') {
+            if (message.failure) throw new NetlinkError(request.op, message.failure)
+            return interrupted ? undefined : found
+          }
+          const item = parse(this.#received, message.start, message.end)
+          if (item !== undefined) found.push(item)
+        }
+      }
+    } catch (error) {
+      // The next list cannot start before this one has been read to its end.
+      this.#drain()
+      throw error
+    }
+  }
+
+  #start(request: Request, flags: number): number {
+    const sequence = this.#next(1)
+    const size = writeFrames(this.#sent, [{ type: request.type, flags, body: request.body }], sequence)
+    debugRequest(request)
+    send(this.fd, this.#sent, size, 0)
+    return sequence
+  }
+
+  #next(count: number): number {
+    // 0 is the sequence number of notifications.
+    if (this.#sequence + count > 0xffff_ffff) this.#sequence = 1
+    const first = this.#sequence
+    this.#sequence += count
+    return first
+  }
+
+  #failures(batch: readonly Request[], sequence: number): NetlinkError[] {
+    const failures: NetlinkError[] = []
+    try {
+      for (let left = batch.length; left > 0; ) {
+        for (const message of this.#receive()) {
+          const request = batch[message.sequence - sequence]
+          if (!request || message.what !== 'ack') continue
+          left--
+          const error = message.failure && new NetlinkError(request.op, message.failure)
+          debugRequest(request, error)
+          if (error && !request.tolerate.includes(error.code)) failures.push(error)
+        }
+      }
+      return failures
+    } catch (error) {
+      this.#drain()
+      throw error
+    }
+  }
+
+  /** The messages of the next datagram; an empty queue throws EAGAIN. */
+  #receive(): Incoming[] {
+    const size = recv(this.fd, this.#received, 0, msgPeek | msgTrunc | msgDontWait)
+    if (size > this.#received.length) this.#received = Buffer.allocUnsafe(size)
+    return readFrames(this.#received, recv(this.fd, this.#received, this.#received.length, msgDontWait))
+  }
+
+  #drain(): void {
+    for (;;) {
+      try {
+        recv(this.fd, this.#received, this.#received.length, msgDontWait)
+      } catch (error) {
+        if (!hasCode(error, 'ENOBUFS')) return
+      }
+    }
+  }
+}
+
+const outgoing = ({ type, flags, body }: Request) => ({ type, flags: flags | nlmRequest | nlmAck, body })
+
+/** Split where a request must see what those before it did, and where a send gets too large. */
+function* batches(requests: readonly Request[]): Generator<readonly Request[]> {
+  let batch: Request[] = []
+  let size = 0
+  for (const request of requests) {
+    const grown = size + frameSize(request.body)
+    if (batch.length > 0 && (request.byName || batch.length >= requestsAtOnce || grown > bytesAtOnce)) {
+      yield batch
+      batch = []
+      size = 0
+    }
+    batch.push(request)
+    size += frameSize(request.body)
+  }
+  if (batch.length > 0) yield batch
+}

@@ -1,0 +1,44 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { forbidden, invalid, messageOf, notFound } from '../errors.js'
+import { hasCode } from './libc.js'
+import { inNetns, type Netns } from './netns.js'
+
+/**
+ * The file of a setting. As sysctl(8) has it, '/' within a name stands for a dot: `net.ipv4.conf.eth0/100.forwarding`.
+ */
+function pathOf(name: string): string {
+  const parts = name.split('.').map(part => part.replaceAll('/', '.'))
+  if (parts.some(part => !/^[^\s\0]+$/.test(part) || part === '.' || part === '..'))
+    throw invalid(`sysctl "${name}" is not words joined by dots`)
+  return `/proc/sys/${parts.join('/')}`
+}
+
+function at<T>(
+  netns: Netns | undefined,
+  name: string,
+  work: (path: string) => T & (T extends PromiseLike<unknown> ? never : unknown),
+): T {
+  const path = pathOf(name)
+  try {
+    // /proc/sys/net shows the namespace of the thread that opens a file in it.
+    return netns ? inNetns(netns, () => work(path)) : work(path)
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) throw notFound(`this kernel has no sysctl ${name} here`, { cause: error })
+    if (hasCode(error, 'EACCES', 'EPERM', 'EROFS'))
+      throw forbidden(`sysctl ${name} cannot be written: ${messageOf(error)}`, { cause: error })
+    if (hasCode(error, 'EINVAL', 'ERANGE')) throw invalid(`sysctl ${name} does not take that value`, { cause: error })
+    throw error
+  }
+}
+
+/** `sysctl -n NAME`, in a namespace or in this process's own. Throws NotFound. */
+export const readSysctl = (netns: Netns | undefined, name: string): string =>
+  at<string>(netns, name, path => readFileSync(path, 'utf8').trim())
+
+/** `sysctl -w NAME=VALUE` where it is not so yet; says whether it changed. Throws NotFound, Forbidden, InvalidParameter. */
+export const writeSysctl = (netns: Netns | undefined, name: string, value: string | number): boolean =>
+  at<boolean>(netns, name, path => {
+    if (readFileSync(path, 'utf8').trim() === String(value)) return false
+    writeFileSync(path, String(value))
+    return true
+  })
