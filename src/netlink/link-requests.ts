@@ -39,7 +39,7 @@ const kindInfo = (spec: LinkSpec): NonNullable<LinkAttrs['info']> => {
 }
 
 const peerMessage = (peer: PeerSpec) => ({
-  ...header(peer.index ?? 0, peer.up),
+  ...header(peer.index ?? 0, undefined),
   attrs: {
     ifname: checkLinkName(peer.name),
     mtu: peer.mtu,

@@ -31,14 +31,13 @@ interface NewLink extends LinkAttributes {
   netns?: Netns
 }
 
-/** The other end of a veth. */
+/** The other end of a veth. It starts down: the kernel cannot open it before the pair is joined (ENOTCONN of veth_open). */
 export interface PeerSpec {
   name: string
   index?: number
   mtu?: number
   mac?: string
   netns?: Netns
-  up?: boolean
 }
 
 export type LinkSpec =
