@@ -1,0 +1,83 @@
+import type { z } from 'zod'
+import type { Cnm } from '../cnm/cnm.js'
+import { connectSpec, disconnectSpec, networkSpec, nothing, reconcileSpec, sandboxSpec } from './schemas.js'
+
+/** What a handler works with. */
+export interface Deps {
+  cnm: Cnm
+  /** answered as it is by `GET /v1/version` */
+  version: object
+}
+
+export interface Request<Body> {
+  /** the `:ref` of the path: id, name, or the start of an id that fits only one */
+  ref: string
+  body: Body
+}
+
+/** One row of the REST API. An answer of undefined is `204 No Content`, any other is JSON under `status`. */
+export interface Route<Body = unknown> {
+  method: 'get' | 'post' | 'delete'
+  path: string
+  /** absent: whatever body is sent is not read */
+  body?: z.ZodType<Body>
+  /** of success; 200 when absent */
+  status?: number
+  handler(deps: Deps, request: Request<Body>): unknown
+}
+
+/** Ties a row's handler to the type of its own schema, and forgets it for the table. */
+const route = <Body>(row: Route<Body>): Route => row as Route
+
+export const routes: readonly Route[] = [
+  route({ method: 'get', path: '/v1/version', handler: ({ version }) => version }),
+
+  route({
+    method: 'post',
+    path: '/v1/networks',
+    body: networkSpec,
+    status: 201,
+    handler: ({ cnm }, { body }) => cnm.createNetwork(body),
+  }),
+  route({ method: 'get', path: '/v1/networks', handler: ({ cnm }) => cnm.networks() }),
+  route({
+    method: 'post',
+    path: '/v1/networks/prune',
+    body: nothing,
+    handler: async ({ cnm }) => ({ deleted: await cnm.pruneNetworks() }),
+  }),
+  route({ method: 'get', path: '/v1/networks/:ref', handler: ({ cnm }, { ref }) => cnm.network(ref) }),
+  route({ method: 'delete', path: '/v1/networks/:ref', handler: ({ cnm }, { ref }) => cnm.deleteNetwork(ref) }),
+  route({
+    method: 'post',
+    path: '/v1/networks/:ref/connect',
+    body: connectSpec,
+    status: 201,
+    handler: ({ cnm }, { ref, body: { sandbox, ...spec } }) => cnm.connect(ref, sandbox, spec),
+  }),
+  route({
+    method: 'post',
+    path: '/v1/networks/:ref/disconnect',
+    body: disconnectSpec,
+    handler: ({ cnm }, { ref, body }) => cnm.disconnect(ref, body.sandbox),
+  }),
+
+  route({
+    method: 'post',
+    path: '/v1/sandboxes',
+    body: sandboxSpec,
+    status: 201,
+    handler: ({ cnm }, { body }) => cnm.createSandbox(body),
+  }),
+  route({ method: 'get', path: '/v1/sandboxes', handler: ({ cnm }) => cnm.sandboxes() }),
+  route({ method: 'get', path: '/v1/sandboxes/:ref', handler: ({ cnm }, { ref }) => cnm.sandbox(ref) }),
+  route({ method: 'delete', path: '/v1/sandboxes/:ref', handler: ({ cnm }, { ref }) => cnm.deleteSandbox(ref) }),
+
+  route({ method: 'get', path: '/v1/endpoints', handler: ({ cnm }) => cnm.endpoints() }),
+  route({
+    method: 'post',
+    path: '/v1/reconcile',
+    body: reconcileSpec,
+    handler: ({ cnm }, { body }) => cnm.reconcile(body),
+  }),
+]
