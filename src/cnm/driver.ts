@@ -1,4 +1,4 @@
-import type { Endpoint, Family, Network, PortBinding, Route } from './types.js'
+import type { Endpoint, Family, Network, PortBinding, Route, Sandbox } from './types.js'
 
 /** One difference between what should be and what is, and how to remove it. `tsnet reconcile --dry-run` prints the words. */
 export interface Step {
@@ -19,8 +19,6 @@ export interface Place {
 export interface Attachment {
   /** the link's name in the sandbox's namespace, or in the host's when there is no place */
   link: string
-  /** `eth`: what the link's name inside starts with, unless the user chose one */
-  ifnamePrefix: string
   mtu: number
   gateways: Partial<Record<Family, string>>
   routes: Route[]
@@ -53,13 +51,24 @@ export interface Driver<Options = unknown> {
   deleteNetwork(network: Network<Options>): Promise<void>
   /** Make the endpoint's links, and the sandbox's end in its place. */
   join(network: Network<Options>, wiring: Wiring): Promise<void>
+  /** `eth`: what names of links inside start with, unless the user chose one. */
+  ifnamePrefix(network: Network<Options>): string
+  /** Pure. */
   attachment(network: Network<Options>, endpoint: Endpoint): Attachment
+  /** The endpoint's links are gone, and with them what dockerd had put into the container: nobody can make them again. */
+  isLost(endpoint: Endpoint): boolean
   deleteEndpoint(network: Network<Options>, endpoint: Endpoint): Promise<void>
   /** Make exactly `endpoint.ports` reachable from outside; returns what was granted. Absent: this kind of network publishes nothing. */
   publish?(network: Network<Options>, endpoint: Endpoint): Promise<PortBinding[]>
   revoke?(network: Network<Options>, endpoint: Endpoint): Promise<void>
-  /** Every difference between what is wanted and what the kernel has, in the order in which to remove them. */
-  plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]>
+}
+
+/** All kinds of network together. */
+export interface Drivers {
+  /** @throws {NetError} InvalidParameter for a name that no driver has */
+  get(type: string): Driver
+  /** Every difference between what is wanted and what the kernel and the firewall have, in the order in which to remove them. */
+  plan(wanted: readonly WantedNetwork[]): Promise<Step[]>
 }
 
 export interface OptionHelp {
@@ -67,4 +76,42 @@ export interface OptionHelp {
   alias?: string
   default: string
   help: string
+}
+
+/** What a sandbox's namespace should hold of ours. */
+export interface WantedSandbox {
+  sandbox: Sandbox
+  links: SandboxLink[]
+  /** the default routes: at most one a family */
+  gateways: Partial<Record<Family, { via: string; ifname: string }>>
+}
+
+export interface SandboxLink {
+  ifname: string
+  mac: string
+  mtu: number
+  /** CIDRs */
+  addresses: string[]
+  routes: Route[]
+}
+
+/** Namespaces and what is inside them. Links arrive there by a driver's join; everything else about them is done here. */
+export interface Namespaces {
+  /** Where a namespace of ours by this name is: `/run/netns/NAME`. */
+  pathOf(name: string): string
+  /** There is a network namespace at this path now. */
+  exists(path: string): boolean
+  /** @throws {NetError} NotFound or InvalidParameter: there is no network namespace at this path */
+  check(path: string): void
+  /** @throws {NetError} Conflict: the name is taken by a namespace of somebody else */
+  create(sandbox: Sandbox): void
+  /** Absent is fine. */
+  delete(sandbox: Sandbox): void
+  /** `eth0`, or the next number that no link in the namespace has. */
+  freeLinkName(path: string, prefix: string): string
+  hasLink(path: string, ifname: string): boolean
+  /** What differs inside, as one step; undefined when nothing does. Every link must be there. */
+  plan(wanted: WantedSandbox): Step | undefined
+  /** Plan and carry out at once. */
+  apply(wanted: WantedSandbox): void
 }

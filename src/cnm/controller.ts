@@ -1,0 +1,154 @@
+import { doing, notFound } from '../errors.js'
+import { KeyedLock } from '../locks.js'
+import type { Cnm } from './cnm.js'
+import { Docker } from './docker.js'
+import { connect, disconnect, type EndpointDeps } from './endpoints.js'
+import { createNetwork, deleteNetwork } from './networks.js'
+import { reconcile } from './reconcile.js'
+import { createSandbox, deleteSandbox } from './sandboxes.js'
+import type {
+  ConnectSpec,
+  EndpointView,
+  NetworkSpec,
+  NetworkView,
+  ReconcileReport,
+  SandboxSpec,
+  SandboxView,
+} from './specs.js'
+import type { Endpoint, Network, Sandbox } from './types.js'
+
+/**
+ * One lock for the set of networks, one for each network and each sandbox, and all of them are taken here and in
+ * docker.ts, nowhere else. Order: `networks`, then the others by name. Objects are looked up again once the lock is
+ * held: what was found before may be gone.
+ */
+export class Controller implements Cnm {
+  readonly docker: Docker
+  readonly #deps: EndpointDeps
+  readonly #locks = new KeyedLock()
+
+  constructor(deps: EndpointDeps) {
+    this.#deps = deps
+    this.docker = new Docker(deps, this.#locks)
+  }
+
+  createNetwork(spec: NetworkSpec): Promise<NetworkView> {
+    return doing(`create network ${spec.name}`, () =>
+      this.#locks.with('networks', async () => this.#networkView(await createNetwork(this.#deps, spec))),
+    )
+  }
+
+  network(ref: string): NetworkView {
+    return this.#networkView(this.#deps.state.network(ref))
+  }
+
+  networks(): NetworkView[] {
+    return this.#deps.state.networks().map(network => this.#networkView(network))
+  }
+
+  deleteNetwork(ref: string): Promise<void> {
+    return doing(`remove network ${ref}`, async () => {
+      const { id } = this.#deps.state.network(ref)
+      await this.#locks.with('networks', () =>
+        this.#locks.with(`network:${id}`, () => deleteNetwork(this.#deps, this.#deps.state.network(id))),
+      )
+    })
+  }
+
+  async pruneNetworks(): Promise<string[]> {
+    const unused = this.networks().filter(
+      network =>
+        network.createdBy === 'tsnet' && network.dockerNetworkIds.length === 0 && network.endpoints.length === 0,
+    )
+    for (const { id } of unused) await this.deleteNetwork(id)
+    return unused.map(network => network.name)
+  }
+
+  createSandbox(spec: SandboxSpec): Promise<SandboxView> {
+    return doing(`create sandbox ${spec.name}`, () =>
+      this.#locks.with(`sandbox-name:${spec.name}`, async () =>
+        this.#sandboxView(await createSandbox(this.#deps, spec)),
+      ),
+    )
+  }
+
+  sandbox(ref: string): SandboxView {
+    return this.#sandboxView(this.#deps.state.sandbox(ref))
+  }
+
+  sandboxes(): SandboxView[] {
+    return this.#deps.state.sandboxes().map(sandbox => this.#sandboxView(sandbox))
+  }
+
+  deleteSandbox(ref: string): Promise<void> {
+    return doing(`remove sandbox ${ref}`, async () => {
+      const { id } = this.#deps.state.sandbox(ref)
+      const networks = this.#deps.state.endpointsOfSandbox(id).map(endpoint => `network:${endpoint.networkId}`)
+      await this.#locks.withAll([...networks, `sandbox:${id}`], async () => {
+        const sandbox = this.#deps.state.sandbox(id)
+        await deleteSandbox(this.#deps, sandbox)
+      })
+    })
+  }
+
+  connect(networkRef: string, sandboxRef: string, spec: ConnectSpec): Promise<EndpointView> {
+    return doing(`connect sandbox ${sandboxRef} to network ${networkRef}`, () =>
+      this.#withBoth(networkRef, sandboxRef, async (network, sandbox) =>
+        this.#endpointView(await connect(this.#deps, network, sandbox, spec)),
+      ),
+    )
+  }
+
+  disconnect(networkRef: string, sandboxRef: string): Promise<void> {
+    return doing(`disconnect sandbox ${sandboxRef} from network ${networkRef}`, () =>
+      this.#withBoth(networkRef, sandboxRef, async (network, sandbox) => {
+        const endpoint = this.#deps.state.endpointsOfSandbox(sandbox.id).find(e => e.networkId === network.id)
+        if (endpoint === undefined) throw notFound(`sandbox ${sandbox.name} is not attached to network ${network.name}`)
+        await disconnect(this.#deps, network, sandbox, endpoint)
+      }),
+    )
+  }
+
+  endpoints(): EndpointView[] {
+    return this.#deps.state.endpoints().map(endpoint => this.#endpointView(endpoint))
+  }
+
+  reconcile(options: { dryRun: boolean }): Promise<ReconcileReport> {
+    return this.#locks.with('networks', () => {
+      const { state } = this.#deps
+      const keys = [
+        ...state.networks().map(network => `network:${network.id}`),
+        ...state.sandboxes().map(sandbox => `sandbox:${sandbox.id}`),
+      ]
+      return this.#locks.withAll(keys, () => reconcile(this.#deps, options))
+    })
+  }
+
+  async #withBoth<T>(
+    networkRef: string,
+    sandboxRef: string,
+    work: (network: Network, sandbox: Sandbox) => Promise<T>,
+  ): Promise<T> {
+    const { state } = this.#deps
+    const networkId = state.network(networkRef).id
+    const sandboxId = state.sandbox(sandboxRef).id
+    return await this.#locks.withAll([`network:${networkId}`, `sandbox:${sandboxId}`], () =>
+      work(state.network(networkId), state.sandbox(sandboxId)),
+    )
+  }
+
+  #networkView(network: Network): NetworkView {
+    return { ...network, endpoints: this.#deps.state.endpointsOfNetwork(network.id) }
+  }
+
+  #endpointView(endpoint: Endpoint): EndpointView {
+    const sandbox =
+      endpoint.sandboxId === undefined ? endpoint.sandboxKey : this.#deps.state.sandbox(endpoint.sandboxId).name
+    return { ...endpoint, network: this.#deps.state.network(endpoint.networkId).name, sandbox: sandbox ?? '' }
+  }
+
+  #sandboxView(sandbox: Sandbox): SandboxView {
+    const endpoints = this.#deps.state.endpointsOfSandbox(sandbox.id).map(endpoint => this.#endpointView(endpoint))
+    return { ...sandbox, endpoints, missing: !this.#deps.namespaces.exists(sandbox.netns) }
+  }
+}

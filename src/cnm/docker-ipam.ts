@@ -1,0 +1,73 @@
+import { invalid, notFound } from '../errors.js'
+import { type CnmDeps, dockerOwner, gatewayOwner, withPrefixLength } from './networks.js'
+import type { DockerAddressRequest, DockerPoolGrant, DockerPoolRequest } from './specs.js'
+
+/** Owner of pools that dockerd asked for and no network has come for yet. */
+export const dockerPoolOwner = 'a Docker network being created'
+
+/** Docker's IPAM calls (libnetwork/ipams/remote/api in moby) over our IPAM. They come before the network and the endpoint that they are for. */
+export class DockerIpam {
+  readonly #deps: CnmDeps
+
+  constructor(deps: CnmDeps) {
+    this.#deps = deps
+  }
+
+  async requestPool(request: DockerPoolRequest): Promise<DockerPoolGrant> {
+    const { state } = this.#deps
+    const { network: bound, ...unknown } = request.options
+    const key = Object.keys(unknown)[0]
+    if (key !== undefined) throw invalid(`unknown option ${key} for the tsnet IPAM driver (it has one: network=NAME)`)
+    if (bound === undefined) return await this.#newPool(request)
+    const network = state.network(bound)
+    const subnet = network.subnets.find(
+      candidate => candidate.family === request.family && candidate.dockerNetworkId === undefined,
+    )
+    if (subnet === undefined) throw notFound(`network ${bound} has no IPv${request.family} subnet`)
+    if (request.subnet !== undefined && request.subnet !== subnet.subnet)
+      throw invalid(`subnet ${request.subnet} is not the one of network ${bound} (${subnet.subnet})`)
+    const gateway = subnet.gateway === undefined ? {} : { gateway: withPrefixLength(subnet.gateway, subnet.subnet) }
+    return { poolId: subnet.poolId, subnet: subnet.subnet, ...gateway }
+  }
+
+  async #newPool(request: DockerPoolRequest): Promise<DockerPoolGrant> {
+    const pool = await this.#deps.ipam.requestPool({
+      family: request.family,
+      owner: dockerPoolOwner,
+      ...(request.subnet === undefined ? {} : { subnet: request.subnet }),
+      ...(request.range === undefined ? {} : { range: request.range }),
+      // a request whose answer was lost left its pool behind; one that a network uses is refused by name
+      ...(request.subnet !== undefined && this.#isUnusedDockerPool(request.subnet) ? { sameIsFine: true } : {}),
+    })
+    return { poolId: pool.id, subnet: pool.subnet }
+  }
+
+  #isUnusedDockerPool(subnet: string): boolean {
+    return this.#deps.ipam.pools().some(pool => pool.subnet === subnet && pool.owner === dockerPoolOwner)
+  }
+
+  /** dockerd releases the pools of a network before it deletes the network; the network's deletion frees them. */
+  async releasePool(poolId: string): Promise<void> {
+    const used = this.#deps.state.networks().some(network => network.subnets.some(subnet => subnet.poolId === poolId))
+    if (!used) await this.#deps.ipam.releasePool(poolId)
+  }
+
+  async requestAddress(request: DockerAddressRequest): Promise<string> {
+    const { ipam } = this.#deps
+    const pool = ipam.pool(request.poolId)
+    if (pool === undefined) throw notFound(`there is no address pool ${request.poolId}`)
+    if (request.gateway && request.address !== undefined)
+      if (ipam.ownerOf(pool.id, request.address) === gatewayOwner) return withPrefixLength(request.address, pool.subnet)
+    return await ipam.requestAddress(pool.id, {
+      owner: dockerOwner,
+      ownerName: request.gateway ? `the gateway of ${pool.owner}` : 'a container',
+      ...(request.address === undefined ? {} : { address: request.address }),
+      ...(request.name === undefined ? {} : { name: request.name }),
+      ...(request.gateway ? { anywhere: true } : {}),
+    })
+  }
+
+  async releaseAddress(poolId: string, address: string): Promise<void> {
+    await this.#deps.ipam.releaseAddress(poolId, address, dockerOwner)
+  }
+}

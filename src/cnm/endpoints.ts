@@ -1,0 +1,186 @@
+import { conflict, invalid } from '../errors.js'
+import { contains, familyOf } from '../ipam/cidr.js'
+import { checkLinkName, checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
+import { type Undo, withUndo } from '../undo.js'
+import type { Namespaces, Place, WantedSandbox } from './driver.js'
+import { addressOf, type CnmDeps, subnetOf } from './networks.js'
+import type { ConnectSpec } from './specs.js'
+import type { Endpoint, Family, Network, Route, Sandbox } from './types.js'
+
+export interface EndpointDeps extends CnmDeps {
+  namespaces: Namespaces
+}
+
+/** `tsn` and 12 digits: the host's end of an endpoint, found again after any restart because the id says it. */
+export const hostLinkName = (endpointId: string): string => `tsn${shortId(endpointId)}`
+
+export const placeOf = (sandbox: Sandbox, endpoint: Endpoint): Place => {
+  if (endpoint.ifname === undefined) throw new Error(`endpoint ${endpoint.id} of sandbox ${sandbox.name} has no ifname`)
+  return { netns: sandbox.netns, ifname: endpoint.ifname }
+}
+
+/** Attach a sandbox of ours to a network: addresses, links, routes, ports. The caller holds both locks. */
+export async function connect(
+  deps: EndpointDeps,
+  network: Network,
+  sandbox: Sandbox,
+  spec: ConnectSpec,
+): Promise<Endpoint> {
+  const driver = deps.drivers.get(network.driver)
+  const endpoint = newEndpoint(deps, network, sandbox, spec)
+  return await withUndo(async undo => {
+    endpoint.addresses = await chooseAddresses(deps, network, endpoint, spec, undo)
+    undo.add(`delete the link of ${endpoint.name}`, () => driver.deleteEndpoint(network, endpoint))
+    await driver.join(network, { endpoint, place: placeOf(sandbox, endpoint) })
+    endpoint.state = 'joined'
+    undo.add(`put sandbox ${sandbox.name} back in order`, () => wire(deps, sandbox, attached(deps, sandbox)))
+    wire(deps, sandbox, [...attached(deps, sandbox), endpoint])
+    if (endpoint.ports.length > 0) {
+      if (driver.publish === undefined) throw invalid(`networks of driver ${network.driver} publish no ports`)
+      undo.add('revoke the published ports', () => driver.revoke?.(network, endpoint))
+      endpoint.bindings = await driver.publish(network, endpoint)
+    }
+    // last: a crash before this line leaves only marked links and owned addresses, which start-up removes
+    await deps.state.putEndpoint(endpoint)
+    return endpoint
+  })
+}
+
+/** Take an endpoint apart, whichever door made it. Every part is deleted even if another fails; absent parts are fine. */
+export async function removeEndpoint(deps: EndpointDeps, network: Network, endpoint: Endpoint): Promise<void> {
+  const driver = deps.drivers.get(network.driver)
+  await driver.revoke?.(network, endpoint)
+  await driver.deleteEndpoint(network, endpoint)
+  await deps.state.deleteEndpoint(endpoint)
+  // after the endpoint is forgotten: what a crash leaves allocated has no owner, and start-up releases it
+  for (const cidr of endpoint.addresses) {
+    const subnet = subnetOf(network, cidr)
+    if (subnet !== undefined) await deps.ipam.releaseAddress(subnet.poolId, addressOf(cidr), endpoint.id)
+  }
+}
+
+export async function disconnect(
+  deps: EndpointDeps,
+  network: Network,
+  sandbox: Sandbox,
+  endpoint: Endpoint,
+): Promise<void> {
+  await removeEndpoint(deps, network, endpoint)
+  // the default route may have been this endpoint's: another one takes over
+  if (deps.namespaces.exists(sandbox.netns)) wire(deps, sandbox, attached(deps, sandbox))
+}
+
+/** Check everything that can be checked before anything is taken or made. */
+function newEndpoint(deps: EndpointDeps, network: Network, sandbox: Sandbox, spec: ConnectSpec): Endpoint {
+  if (deps.state.endpointsOfSandbox(sandbox.id).some(other => other.networkId === network.id))
+    throw conflict(`sandbox ${sandbox.name} is already attached to network ${network.name}`)
+  const unknown = Object.keys(spec.options ?? {})[0]
+  if (unknown !== undefined) throw invalid(`unknown option ${unknown} for an endpoint of driver ${network.driver}`)
+  for (const alias of spec.aliases ?? []) checkObjectName(alias, 'alias')
+  deps.namespaces.check(sandbox.netns)
+  const id = randomId()
+  return {
+    id,
+    networkId: network.id,
+    name: sandbox.name,
+    createdBy: 'tsnet',
+    sandboxId: sandbox.id,
+    addresses: [],
+    mac: spec.mac === undefined ? randomMac() : parseMac(spec.mac),
+    hostLink: hostLinkName(id),
+    ifname: chooseIfname(deps, network, sandbox, spec.ifname),
+    aliases: spec.aliases ?? [],
+    routes: checkRoutes(network, spec.routes ?? []),
+    ports: spec.ports ?? [],
+    bindings: [],
+    state: 'created',
+    createdAt: new Date().toISOString(),
+  }
+}
+
+function chooseIfname(deps: EndpointDeps, network: Network, sandbox: Sandbox, asked: string | undefined): string {
+  if (asked === undefined) {
+    const prefix = deps.drivers.get(network.driver).ifnamePrefix(network)
+    return deps.namespaces.freeLinkName(sandbox.netns, prefix)
+  }
+  checkLinkName(asked)
+  if (deps.namespaces.hasLink(sandbox.netns, asked))
+    throw conflict(`sandbox ${sandbox.name} already has an interface ${asked}`)
+  return asked
+}
+
+function checkRoutes(network: Network, routes: Route[]): Route[] {
+  for (const { destination, via } of routes) {
+    if (via !== undefined && subnetOf(network, via) === undefined)
+      throw invalid(`route ${destination}: next hop ${via} is in no subnet of network ${network.name}`)
+    if (destination.endsWith('/0')) throw invalid(`route ${destination}: the default route is the network's own`)
+  }
+  return routes
+}
+
+async function chooseAddresses(
+  deps: EndpointDeps,
+  network: Network,
+  endpoint: Endpoint,
+  spec: ConnectSpec,
+  undo: Undo,
+): Promise<string[]> {
+  const asked = { 4: spec.ip, 6: spec.ip6 }
+  const addresses: string[] = []
+  for (const family of [4, 6] as const) {
+    const subnet = chooseSubnet(network, family, asked[family])
+    if (subnet === undefined) continue
+    const cidr = await deps.ipam.requestAddress(subnet.poolId, {
+      owner: endpoint.id,
+      ownerName: `endpoint ${endpoint.name}`,
+      name: endpoint.name,
+      ...(asked[family] === undefined ? {} : { address: asked[family] }),
+    })
+    undo.add(`release ${cidr}`, () => deps.ipam.releaseAddress(subnet.poolId, addressOf(cidr), endpoint.id))
+    addresses.push(cidr)
+  }
+  return addresses
+}
+
+/** The network's first own subnet of the family, or the one that the asked address lies in. */
+function chooseSubnet(network: Network, family: Family, asked: string | undefined) {
+  const subnets = network.subnets.filter(subnet => subnet.family === family)
+  if (asked === undefined) return subnets.find(({ dockerNetworkId }) => dockerNetworkId === undefined) ?? subnets[0]
+  const subnet = familyOf(asked) === family ? subnets.find(candidate => contains(candidate.subnet, asked)) : undefined
+  if (subnet === undefined) {
+    const known = subnets.length === 0 ? `it has none for IPv${family}` : subnets.map(s => s.subnet).join(', ')
+    throw invalid(`address ${asked} is in no subnet of network ${network.name} (${known})`)
+  }
+  return subnet
+}
+
+export const attached = (deps: EndpointDeps, sandbox: Sandbox): Endpoint[] =>
+  deps.state.endpointsOfSandbox(sandbox.id).filter(endpoint => endpoint.state === 'joined')
+
+/** Make a sandbox's inside what these endpoints want it to be. */
+export function wire(deps: EndpointDeps, sandbox: Sandbox, endpoints: readonly Endpoint[]): void {
+  deps.namespaces.apply(wantedSandbox(deps, sandbox, endpoints))
+}
+
+export function wantedSandbox(deps: EndpointDeps, sandbox: Sandbox, endpoints: readonly Endpoint[]): WantedSandbox {
+  const wanted: WantedSandbox = { sandbox, links: [], gateways: {} }
+  for (const { network, endpoint } of byPreference(deps, endpoints)) {
+    const { ifname } = placeOf(sandbox, endpoint)
+    const { mtu, gateways, routes } = deps.drivers.get(network.driver).attachment(network, endpoint)
+    const { mac, addresses } = endpoint
+    wanted.links.push({ ifname, mac, mtu, addresses, routes: [...routes, ...endpoint.routes] })
+    for (const family of [4, 6] as const) {
+      const via = gateways[family]
+      if (via !== undefined) wanted.gateways[family] ??= { via, ifname }
+    }
+  }
+  return wanted
+}
+
+/** Docker's order (Endpoint.Less in libnetwork/sandbox.go): not internal first, then both families, then by name. */
+function byPreference(deps: EndpointDeps, endpoints: readonly Endpoint[]) {
+  const rank = (network: Network): number => (network.internal ? 2 : network.subnets.some(s => s.family === 6) ? 0 : 1)
+  return endpoints
+    .map(endpoint => ({ endpoint, network: deps.state.network(endpoint.networkId) }))
+    .sort((a, b) => rank(a.network) - rank(b.network) || (a.network.name < b.network.name ? -1 : 1))
+}

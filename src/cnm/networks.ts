@@ -1,0 +1,197 @@
+import { isIP } from 'node:net'
+import { conflict, invalid } from '../errors.js'
+import { contains, familyOf, parseSubnet, prefixLengthOf } from '../ipam/cidr.js'
+import type { Ipam } from '../ipam/ipam.js'
+import type { Log } from '../log.js'
+import { checkObjectName, randomId } from '../names.js'
+import { type Undo, withUndo } from '../undo.js'
+import type { Drivers } from './driver.js'
+import type { DockerPool, NetworkSpec } from './specs.js'
+import type { State } from './state.js'
+import type { Family, Network, Subnet } from './types.js'
+
+export interface CnmDeps {
+  state: State
+  ipam: Ipam
+  drivers: Drivers
+  log: Log
+}
+
+/** Owners of addresses that belong to no endpoint, as the IPAM keeps them. */
+export const gatewayOwner = 'gateway'
+export const auxOwner = (name: string): string => `aux:${name}`
+export const dockerOwner = 'docker'
+
+/** Make a network as the CLI and the API ask for it. The caller holds the lock of the name. */
+export async function createNetwork(deps: CnmDeps, spec: NetworkSpec): Promise<Network> {
+  checkObjectName(spec.name, 'network')
+  deps.state.checkNetworkNameFree(spec.name)
+  const type = spec.driver ?? 'bridge'
+  const options = deps.drivers.get(type).parseOptions(spec.options ?? {})
+  const wanted = wantedSubnets(spec)
+  const network: Network = {
+    id: randomId(),
+    name: spec.name,
+    driver: type,
+    options,
+    subnets: [],
+    internal: spec.internal === true || asksInternal(options),
+    labels: spec.labels ?? {},
+    createdBy: 'tsnet',
+    createdAt: new Date().toISOString(),
+    dockerNetworkIds: [],
+  }
+  return await withUndo(async undo => {
+    for (const subnet of wanted) network.subnets.push(await reserveSubnet(deps.ipam, network.name, subnet, undo))
+    return await establish(deps, network, undo)
+  })
+}
+
+/** Validate, build and remember a network whose addresses are reserved. */
+export async function establish(deps: CnmDeps, network: Network, undo: Undo): Promise<Network> {
+  const driver = deps.drivers.get(network.driver)
+  driver.validate(
+    network,
+    deps.state.networks().filter(other => other.driver === network.driver && other.id !== network.id),
+  )
+  // recorded first: ensureNetwork is several steps, and a failure in the middle of them is undone by the same delete
+  undo.add(`delete the kernel objects of network ${network.name}`, () => driver.deleteNetwork(network))
+  await driver.ensureNetwork(network)
+  // last: a crash before this line leaves only marked objects, which start-up removes
+  await deps.state.createNetwork(network)
+  return network
+}
+
+/** The caller holds the network's lock. */
+export async function deleteNetwork(deps: CnmDeps, network: Network): Promise<void> {
+  const endpoints = deps.state.endpointsOfNetwork(network.id)
+  if (endpoints.length > 0)
+    throw conflict(`network ${network.name} is in use by ${endpoints.map(endpoint => endpoint.name).join(', ')}`)
+  if (network.createdBy === 'tsnet' && network.dockerNetworkIds.length > 0)
+    throw conflict(
+      `network ${network.name} is attached to Docker network ${network.dockerNetworkIds.join(', ')}; remove that with docker network rm first`,
+    )
+  await deps.drivers.get(network.driver).deleteNetwork(network)
+  await deps.state.deleteNetwork(network)
+  // after the network is forgotten: a crash in between leaves pools without a network, which start-up releases
+  for (const subnet of network.subnets) await deps.ipam.releasePool(subnet.poolId)
+}
+
+interface WantedSubnet {
+  family: Family
+  /** absent: any */
+  subnet?: string
+  range?: string
+  gateway?: string
+  auxAddresses: Record<string, string>
+}
+
+/** Sort the flat lists of `--subnet`, `--ip-range`, `--gateway` and `--aux-address` by subnet. */
+function wantedSubnets(spec: NetworkSpec): WantedSubnet[] {
+  const wanted: WantedSubnet[] = (spec.subnets ?? []).map(text => {
+    const subnet = parseSubnet(text)
+    return { family: familyOf(subnet), subnet, auxAddresses: {} }
+  })
+  if (!wanted.some(({ family }) => family === 4)) wanted.unshift({ family: 4, auxAddresses: {} })
+  if (spec.ipv6 === true && !wanted.some(({ family }) => family === 6)) wanted.push({ family: 6, auxAddresses: {} })
+  const holder = (what: string, address: string): WantedSubnet => {
+    const found = wanted.find(({ subnet }) => subnet !== undefined && contains(subnet, address))
+    if (found !== undefined) return found
+    const subnets = wanted.flatMap(({ subnet }) => subnet ?? [])
+    throw invalid(
+      subnets.length === 0
+        ? `${what} needs a --subnet that it lies in`
+        : `${what} is outside of subnet ${subnets.join(', ')}`,
+    )
+  }
+  for (const text of spec.ipRanges ?? []) {
+    const range = parseSubnet(text, 'range')
+    const subnet = holder(`range ${range}`, range)
+    if (subnet.range !== undefined)
+      throw invalid(`subnet ${subnet.subnet} has two ranges, ${subnet.range} and ${range}`)
+    subnet.range = range
+  }
+  for (const gateway of spec.gateways ?? []) {
+    checkAddress('gateway', gateway)
+    const subnet = holder(`gateway ${gateway}`, gateway)
+    if (subnet.gateway !== undefined)
+      throw invalid(`subnet ${subnet.subnet} has two gateways, ${subnet.gateway} and ${gateway}`)
+    subnet.gateway = gateway
+  }
+  for (const [name, address] of Object.entries(spec.auxAddresses ?? {})) {
+    checkAddress(`auxiliary address ${name}`, address)
+    holder(`auxiliary address ${name}=${address}`, address).auxAddresses[name] = address
+  }
+  return wanted
+}
+
+function checkAddress(what: string, text: string): void {
+  if (isIP(text) === 0) throw invalid(`${what} ${text} is not an IP address`)
+}
+
+async function reserveSubnet(ipam: Ipam, networkName: string, wanted: WantedSubnet, undo: Undo): Promise<Subnet> {
+  const { family, subnet, range, auxAddresses } = wanted
+  const pool = await ipam.requestPool({
+    family,
+    owner: `network ${networkName}`,
+    ...(subnet === undefined ? {} : { subnet }),
+    ...(range === undefined ? {} : { range }),
+  })
+  undo.add(`release pool ${pool.subnet}`, () => ipam.releasePool(pool.id))
+  for (const [name, address] of Object.entries(auxAddresses))
+    await ipam.requestAddress(pool.id, { address, owner: auxOwner(name), ownerName: `auxiliary address ${name}` })
+  const gateway = await ipam.requestAddress(pool.id, {
+    owner: gatewayOwner,
+    ownerName: `the gateway of network ${networkName}`,
+    anywhere: true,
+    ...(wanted.gateway === undefined ? {} : { address: wanted.gateway }),
+  })
+  return {
+    family,
+    subnet: pool.subnet,
+    ...(pool.range === undefined ? {} : { range: pool.range }),
+    gateway: addressOf(gateway),
+    auxAddresses,
+    poolId: pool.id,
+    assignedBy: 'tsnet',
+  }
+}
+
+/**
+ * A subnet that dockerd brings with a network. With our IPAM the pool exists, dockerd having asked for it a moment ago;
+ * with Docker's own, our IPAM records it, so that overlaps are noticed and CLI sandboxes stay clear of containers.
+ */
+export async function adoptSubnet(ipam: Ipam, owner: string, pool: DockerPool, undo: Undo): Promise<Subnet> {
+  const { id } = await ipam.requestPool({
+    family: pool.family,
+    subnet: pool.subnet,
+    owner,
+    sameIsFine: pool.assignedBy === 'tsnet',
+  })
+  if (pool.assignedBy === 'docker') undo.add(`release pool ${pool.subnet}`, () => ipam.releasePool(id))
+  else await ipam.renameOwner(id, owner)
+  if (pool.gateway !== undefined) await ipam.claim(id, pool.gateway, gatewayOwner, `the gateway of ${owner}`)
+  for (const [name, address] of Object.entries(pool.auxAddresses))
+    await ipam.claim(id, address, auxOwner(name), `auxiliary address ${name}`)
+  return {
+    family: pool.family,
+    subnet: pool.subnet,
+    ...(pool.gateway === undefined ? {} : { gateway: pool.gateway }),
+    auxAddresses: pool.auxAddresses,
+    poolId: id,
+    assignedBy: pool.assignedBy,
+  }
+}
+
+/** The subnet of a network that an address lies in. */
+export const subnetOf = (network: Network, address: string): Subnet | undefined =>
+  network.subnets.find(({ subnet }) => contains(subnet, addressOf(address)))
+
+/** `10.30.0.2/24` -> `10.30.0.2` */
+export const addressOf = (cidr: string): string => cidr.replace(/\/\d+$/, '')
+
+/** `10.30.0.2`, in 10.30.0.0/24 -> `10.30.0.2/24` */
+export const withPrefixLength = (address: string, subnet: string): string => `${address}/${prefixLengthOf(subnet)}`
+
+const asksInternal = (options: unknown): boolean =>
+  typeof options === 'object' && options !== null && 'internal' in options && options.internal === true

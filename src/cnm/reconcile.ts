@@ -1,0 +1,135 @@
+import { messageOf } from '../errors.js'
+import { dockerPoolOwner } from './docker-ipam.js'
+import type { Step, WantedNetwork } from './driver.js'
+import { attached, type EndpointDeps, placeOf, removeEndpoint, wantedSandbox } from './endpoints.js'
+import { deleteSandbox } from './sandboxes.js'
+import type { ReconcileReport } from './specs.js'
+import type { Endpoint, Sandbox } from './types.js'
+
+/**
+ * Make the kernel, the firewall and the address pools what the store says. The same at start-up, after a reboot and on
+ * demand. It goes in stages, because what one stage makes is what the next one looks at: namespaces, links inside,
+ * links and rules of the host, then the inside of every namespace. A second run finds nothing to do.
+ * The caller holds every lock.
+ */
+export async function reconcile(deps: EndpointDeps, options: { dryRun: boolean }): Promise<ReconcileReport> {
+  const report: ReconcileReport = { dryRun: options.dryRun, changes: [], failures: [] }
+  const stages = [sandboxSteps, endpointSteps, hostSteps, insideSteps, addressSteps]
+  for (const stage of stages) for (const step of await stage(deps)) await take(deps, step, report)
+  return report
+}
+
+async function take(deps: EndpointDeps, step: Step, report: ReconcileReport): Promise<void> {
+  if (report.dryRun) {
+    report.changes.push(step.words)
+    return
+  }
+  try {
+    await step.apply()
+    report.changes.push(step.words)
+    deps.log.info({ change: step.words }, 'reconciled')
+  } catch (error) {
+    // the others are still worth doing; this one is in the next plan again
+    report.failures.push(`${step.words}: ${messageOf(error)}`)
+    deps.log.error({ change: step.words, err: error }, 'could not reconcile')
+  }
+}
+
+/** Namespaces of ours come back after a reboot; those that belonged to a process that has ended do not. */
+async function sandboxSteps(deps: EndpointDeps): Promise<Step[]> {
+  return missing(deps).flatMap((sandbox): Step[] => {
+    if (sandbox.ephemeral)
+      return [
+        { words: `remove sandbox ${sandbox.name}: its process has ended`, apply: () => deleteSandbox(deps, sandbox) },
+      ]
+    if (!sandbox.owned) return []
+    return [
+      {
+        words: `create namespace ${sandbox.netns} of sandbox ${sandbox.name}`,
+        apply: () => deps.namespaces.create(sandbox),
+      },
+    ]
+  })
+}
+
+/** Links that are not where they should be: made again for our sandboxes, given up for containers, which only dockerd can wire. */
+async function endpointSteps(deps: EndpointDeps): Promise<Step[]> {
+  const steps: Step[] = []
+  for (const endpoint of deps.state.endpoints()) {
+    if (endpoint.state !== 'joined') continue
+    const network = deps.state.network(endpoint.networkId)
+    const driver = deps.drivers.get(network.driver)
+    const sandbox = endpoint.sandboxId === undefined ? undefined : deps.state.sandbox(endpoint.sandboxId)
+    if (sandbox === undefined) {
+      if (!driver.isLost(endpoint)) continue
+      const words = `remove endpoint ${endpoint.name} of network ${network.name}: its link is gone`
+      steps.push({ words, apply: () => removeEndpoint(deps, network, endpoint) })
+    } else if (canBeWired(deps, sandbox) && !hasLink(deps, sandbox, endpoint)) {
+      const words = `create link ${endpoint.ifname} of network ${network.name} in sandbox ${sandbox.name}`
+      steps.push({
+        words,
+        apply: async () => {
+          await driver.deleteEndpoint(network, endpoint)
+          await driver.ensureNetwork(network)
+          await driver.join(network, { endpoint, place: placeOf(sandbox, endpoint) })
+        },
+      })
+    }
+  }
+  return steps
+}
+
+/** Everything in the host's own namespace. */
+function hostSteps(deps: EndpointDeps): Promise<Step[]> {
+  const wanted = deps.state.networks().map((network): WantedNetwork => {
+    const endpoints = deps.state.endpointsOfNetwork(network.id).map(endpoint => ({ endpoint }))
+    return { network, endpoints }
+  })
+  return deps.drivers.plan(wanted)
+}
+
+async function insideSteps(deps: EndpointDeps): Promise<Step[]> {
+  return deps.state.sandboxes().flatMap(sandbox => {
+    if (!deps.namespaces.exists(sandbox.netns)) return []
+    const endpoints = attached(deps, sandbox)
+    // in a dry run a missing link is still missing here, and has been told of already
+    if (!endpoints.every(endpoint => hasLink(deps, sandbox, endpoint))) return []
+    return deps.namespaces.plan(wantedSandbox(deps, sandbox, endpoints)) ?? []
+  })
+}
+
+/** Pools and addresses whose owner a crash kept from being recorded, or from being released with it. */
+async function addressSteps(deps: EndpointDeps): Promise<Step[]> {
+  const { ipam, state } = deps
+  const used = new Set(state.networks().flatMap(network => network.subnets.map(subnet => subnet.poolId)))
+  const steps: Step[] = []
+  for (const pool of ipam.pools()) {
+    const waiting = pool.owner === dockerPoolOwner && Date.now() - Date.parse(pool.createdAt) < dockerPoolWaitMs
+    if (!used.has(pool.id) && !waiting)
+      steps.push({
+        words: `release pool ${pool.subnet} of ${pool.owner}, which does not exist`,
+        apply: () => ipam.releasePool(pool.id),
+      })
+    for (const { address, owner, ownerName } of ipam.addresses(pool.id))
+      if (isEndpointId(owner) && state.endpoint(owner) === undefined)
+        steps.push({
+          words: `release address ${address} of ${ownerName ?? owner}, which does not exist`,
+          apply: () => ipam.releaseAddress(pool.id, address, owner),
+        })
+  }
+  return steps
+}
+
+/** How long a pool that dockerd asked for may wait for its network. The two calls are milliseconds apart. */
+const dockerPoolWaitMs = 60_000
+
+const isEndpointId = (owner: string): boolean => /^[0-9a-f]{64}$/.test(owner)
+
+const missing = (deps: EndpointDeps): Sandbox[] =>
+  deps.state.sandboxes().filter(sandbox => !deps.namespaces.exists(sandbox.netns))
+
+/** In a dry run the namespace may be one that would be made: its links are then missing too, and that is said by the namespace's line. */
+const canBeWired = (deps: EndpointDeps, sandbox: Sandbox): boolean => deps.namespaces.exists(sandbox.netns)
+
+const hasLink = (deps: EndpointDeps, sandbox: Sandbox, endpoint: Endpoint): boolean =>
+  endpoint.ifname !== undefined && deps.namespaces.hasLink(sandbox.netns, endpoint.ifname)

@@ -1,0 +1,50 @@
+import { invalid } from '../errors.js'
+import { checkObjectName, randomId } from '../names.js'
+import { withUndo } from '../undo.js'
+import { type EndpointDeps, removeEndpoint, wire } from './endpoints.js'
+import type { SandboxSpec } from './specs.js'
+import type { Sandbox } from './types.js'
+
+/** Make a namespace, or adopt the one that a path or a process names. The caller holds the lock of the name. */
+export async function createSandbox(deps: EndpointDeps, spec: SandboxSpec): Promise<Sandbox> {
+  checkObjectName(spec.name, 'sandbox')
+  deps.state.checkSandboxNameFree(spec.name)
+  if (spec.netns !== undefined && spec.pid !== undefined)
+    throw invalid('give either a namespace path or a pid, not both')
+  const adopted = spec.pid === undefined ? spec.netns : `/proc/${spec.pid}/ns/net`
+  const sandbox: Sandbox = {
+    id: randomId(),
+    name: spec.name,
+    netns: adopted ?? deps.namespaces.pathOf(spec.name),
+    owned: adopted === undefined,
+    // a process that has ended does not come back, so neither does its sandbox
+    ephemeral: spec.ephemeral === true || spec.pid !== undefined,
+    createdAt: new Date().toISOString(),
+  }
+  if (adopted !== undefined) {
+    deps.namespaces.check(adopted)
+    await deps.state.createSandbox(sandbox)
+    return sandbox
+  }
+  return await withUndo(async undo => {
+    deps.namespaces.create(sandbox)
+    undo.add(`delete namespace ${sandbox.netns}`, () => deps.namespaces.delete(sandbox))
+    await deps.state.createSandbox(sandbox)
+    return sandbox
+  })
+}
+
+/**
+ * Disconnect it from everything and delete it. An adopted namespace is left as it was found. The caller holds its lock
+ * and those of its networks, so nobody attaches or detaches it meanwhile.
+ */
+export async function deleteSandbox(deps: EndpointDeps, sandbox: Sandbox): Promise<void> {
+  await Promise.all(
+    deps.state
+      .endpointsOfSandbox(sandbox.id)
+      .map(endpoint => removeEndpoint(deps, deps.state.network(endpoint.networkId), endpoint)),
+  )
+  if (sandbox.owned) deps.namespaces.delete(sandbox)
+  else if (deps.namespaces.exists(sandbox.netns)) wire(deps, sandbox, [])
+  await deps.state.deleteSandbox(sandbox)
+}

@@ -1,0 +1,144 @@
+import { conflict, invalid, notFound } from '../errors.js'
+import { absent, del, put, type Store, StoreConflict } from '../store/store.js'
+import type { Endpoint, Network, Sandbox } from './types.js'
+
+const key = {
+  network: (id: string) => `network/${id}`,
+  networkName: (name: string) => `network-name/${name}`,
+  sandbox: (id: string) => `sandbox/${id}`,
+  sandboxName: (name: string) => `sandbox-name/${name}`,
+  endpoint: (endpoint: Endpoint) => `endpoint/${endpoint.networkId}/${endpoint.id}`,
+}
+
+/**
+ * What should be: every object as the store holds it, with a copy in memory to read from. One process writes local
+ * objects, so the copy is changed only after the store has taken the change and never differs from it.
+ * Stored objects are replaced, never altered in place: a view handed out earlier stays as it was.
+ */
+export class State {
+  readonly #networks = new Map<string, Network>()
+  readonly #sandboxes = new Map<string, Sandbox>()
+  readonly #endpoints = new Map<string, Endpoint>()
+
+  constructor(readonly store: Store) {}
+
+  async load(): Promise<void> {
+    for (const { value } of (await this.store.list<Network>('network/')).entries) this.#networks.set(value.id, value)
+    for (const { value } of (await this.store.list<Sandbox>('sandbox/')).entries) this.#sandboxes.set(value.id, value)
+    for (const { value } of (await this.store.list<Endpoint>('endpoint/')).entries) this.#endpoints.set(value.id, value)
+  }
+
+  networks(): Network[] {
+    return [...this.#networks.values()].sort((a, b) => a.name.localeCompare(b.name))
+  }
+
+  sandboxes(): Sandbox[] {
+    return [...this.#sandboxes.values()].sort((a, b) => a.name.localeCompare(b.name))
+  }
+
+  endpoints(): Endpoint[] {
+    return [...this.#endpoints.values()]
+  }
+
+  /** By id, name, or the start of an id that fits only one. */
+  network(ref: string): Network {
+    return find(ref, this.#networks, 'network')
+  }
+
+  sandbox(ref: string): Sandbox {
+    return find(ref, this.#sandboxes, 'sandbox')
+  }
+
+  /** The network that Docker knows by this id: its own, or the one that it was attached to with `-o network=NAME`. */
+  networkOfDocker(dockerNetworkId: string): Network | undefined {
+    return (
+      this.#networks.get(dockerNetworkId) ??
+      this.networks().find(network => network.dockerNetworkIds.includes(dockerNetworkId))
+    )
+  }
+
+  endpoint(id: string): Endpoint | undefined {
+    return this.#endpoints.get(id)
+  }
+
+  endpointsOfNetwork(networkId: string): Endpoint[] {
+    return this.endpoints().filter(endpoint => endpoint.networkId === networkId)
+  }
+
+  endpointsOfSandbox(sandboxId: string): Endpoint[] {
+    return this.endpoints().filter(endpoint => endpoint.sandboxId === sandboxId)
+  }
+
+  checkNetworkNameFree(name: string): void {
+    if (this.networks().some(network => network.name === name)) throw conflict(`network name ${name} is taken`)
+  }
+
+  checkSandboxNameFree(name: string): void {
+    if (this.sandboxes().some(sandbox => sandbox.name === name)) throw conflict(`sandbox name ${name} is taken`)
+  }
+
+  async createNetwork(network: Network): Promise<void> {
+    await this.#create(`network name ${network.name} is taken`, [
+      [key.networkName(network.name), { id: network.id }],
+      [key.network(network.id), network],
+    ])
+    this.#networks.set(network.id, network)
+  }
+
+  async updateNetwork(network: Network): Promise<void> {
+    await this.store.txn([], [put(key.network(network.id), network)])
+    this.#networks.set(network.id, network)
+  }
+
+  async deleteNetwork(network: Network): Promise<void> {
+    await this.store.txn([], [del(key.networkName(network.name)), del(key.network(network.id))])
+    this.#networks.delete(network.id)
+  }
+
+  async createSandbox(sandbox: Sandbox): Promise<void> {
+    await this.#create(`sandbox name ${sandbox.name} is taken`, [
+      [key.sandboxName(sandbox.name), { id: sandbox.id }],
+      [key.sandbox(sandbox.id), sandbox],
+    ])
+    this.#sandboxes.set(sandbox.id, sandbox)
+  }
+
+  async deleteSandbox(sandbox: Sandbox): Promise<void> {
+    await this.store.txn([], [del(key.sandboxName(sandbox.name)), del(key.sandbox(sandbox.id))])
+    this.#sandboxes.delete(sandbox.id)
+  }
+
+  async putEndpoint(endpoint: Endpoint): Promise<void> {
+    await this.store.txn([], [put(key.endpoint(endpoint), endpoint)])
+    this.#endpoints.set(endpoint.id, endpoint)
+  }
+
+  async deleteEndpoint(endpoint: Endpoint): Promise<void> {
+    await this.store.txn([], [del(key.endpoint(endpoint))])
+    this.#endpoints.delete(endpoint.id)
+  }
+
+  async #create(taken: string, entries: [string, unknown][]): Promise<void> {
+    try {
+      await this.store.txn(
+        entries.map(([k]) => absent(k)),
+        entries.map(([k, value]) => put(k, value)),
+      )
+    } catch (error) {
+      if (error instanceof StoreConflict) throw conflict(taken, { cause: error })
+      throw error
+    }
+  }
+}
+
+function find<T extends { id: string; name: string }>(ref: string, objects: Map<string, T>, what: string): T {
+  const byId = objects.get(ref)
+  if (byId !== undefined) return byId
+  const all = [...objects.values()]
+  const byName = all.find(object => object.name === ref)
+  if (byName !== undefined) return byName
+  const byStart = /^[0-9a-f]{3,}$/.test(ref) ? all.filter(object => object.id.startsWith(ref)) : []
+  if (byStart.length > 1) throw invalid(`${what} ${ref} could be ${byStart.map(object => object.name).join(' or ')}`)
+  if (byStart[0] === undefined) throw notFound(`there is no ${what} ${ref}`)
+  return byStart[0]
+}

@@ -1,0 +1,138 @@
+import { randomBytes } from 'node:crypto'
+import { createServer, type Server } from 'node:net'
+import { join } from 'node:path'
+import { createApiServer } from './api/server.js'
+import type { DaemonOptions } from './cli/daemon-options.js'
+import { Controller } from './cnm/controller.js'
+import { State } from './cnm/state.js'
+import { createDrivers } from './drivers/index.js'
+import { conflict, doing } from './errors.js'
+import { createFirewall } from './firewall/firewall.js'
+import { ensureForeignAccept } from './firewall/foreign.js'
+import { HostPorts } from './firewall/host-ports.js'
+import { openRunner } from './firewall/runner.js'
+import { Ipam } from './ipam/ipam.js'
+import { createLog, type Log } from './log.js'
+import { Kernel } from './netlink/kernel.js'
+import { currentNetns } from './netlink/netns.js'
+import { createPluginServer } from './plugin-api/server.js'
+import { KernelNamespaces } from './sandbox/namespaces.js'
+import { openLmdbStore } from './store/lmdb.js'
+import { absent, put, type Store, StoreConflict } from './store/store.js'
+import { type Undo, withUndo } from './undo.js'
+import { packageVersion } from './version.js'
+
+/** How often we look whether somebody's firewall has begun to drop what is ours: dockerd rebuilds its chains when it starts. */
+const foreignCheckMs = 5_000
+
+export interface Daemon {
+  /** Stop answering; what has been built goes on working. */
+  stop(): Promise<void>
+}
+
+/**
+ * Put everything together: the only place that constructs a store, a kernel, a firewall, drivers or servers. Opened in
+ * order of dependence, closed in reverse, whether the start fails half way or the daemon is told to stop.
+ */
+export function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  const log = createLog(options.logLevel)
+  const startedMs = performance.now()
+  return withUndo(async undo => {
+    const controller = await build(options, log, undo)
+    const report = await controller.reconcile({ dryRun: false })
+    const plugin = join(options.pluginDir, `${options.pluginName}.sock`)
+    const about = { version: packageVersion(), node: process.versions.node, pid: process.pid }
+    const api = await createApiServer({ cnm: controller, log, socketPath: options.socket, version: about })
+    undo.add('close the API', () => api.close())
+    // last: from this moment on dockerd may ask anything, and asks our capabilities only once
+    const pluginServer = await createPluginServer({ cnm: controller, log, socketPath: plugin })
+    undo.add('close the plugin socket', () => pluginServer.close())
+    const { changes, failures } = report
+    const ms = Math.round(performance.now() - startedMs)
+    log.info({ socket: options.socket, plugin, changes: changes.length, failures: failures.length, ms }, 'ready')
+    return { stop: () => stop(undo, log) }
+  })
+}
+
+async function stop(undo: Undo, log: Log): Promise<void> {
+  const failures = await undo.unwind()
+  for (const failure of failures) log.error({ err: failure }, 'could not stop cleanly')
+  log.info({}, 'stopped; networks and published ports stay as they are')
+}
+
+async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Controller> {
+  const guard = await claimNetns()
+  undo.add('give the namespace free', () => guard.close())
+  const store = await openLmdbStore(options.stateDir)
+  undo.add('close the store', () => store.close())
+  const kernel = openKernel()
+  undo.add('close the kernel sockets', () => kernel.close())
+  const runner = await openRunner(options.firewall)
+  undo.add('close nftables', () => runner.close())
+  const firewall = createFirewall(runner)
+  await doing('load the firewall rules', () => firewall.ensure())
+  const hostPorts = new HostPorts()
+  undo.add('release the host ports', () => hostPorts.close())
+
+  const acceptForeign = async (): Promise<void> => {
+    await ensureForeignAccept(runner, log)
+  }
+  const watch = setInterval(() => {
+    acceptForeign().catch(error => log.error({ err: error }, "could not look at other firewalls' rules"))
+  }, foreignCheckMs)
+  undo.add('stop the firewall watch', () => clearInterval(watch))
+
+  const ipam = new Ipam({ store, hostSubnets: () => subnetsOf(kernel), hostId: await hostIdOf(store) })
+  await ipam.load()
+  const state = new State(store)
+  await state.load()
+  const drivers = createDrivers({ kernel, firewall, hostPorts, acceptForeign })
+  const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
+  return new Controller({ state, ipam, drivers, namespaces, log })
+}
+
+function openKernel(): Kernel {
+  const netns = currentNetns()
+  try {
+    return Kernel.open(netns)
+  } finally {
+    netns.close()
+  }
+}
+
+/**
+ * Two daemons in one namespace would undo each other's work: each takes the other's links and rules for leftovers. An
+ * abstract socket (unix(7)) belongs to the namespace and ends with its process, so it is the lock.
+ */
+function claimNetns(): Promise<{ close(): void }> {
+  return new Promise((resolve, reject) => {
+    const server: Server = createServer()
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const taken = error.code === 'EADDRINUSE'
+      reject(taken ? conflict('a tsnet daemon runs in this network namespace already', { cause: error }) : error)
+    })
+    server.listen({ path: '\0tsnet-daemon' }, () => resolve({ close: () => void server.close() }))
+  })
+}
+
+/** What default pools must keep clear of: every subnet that the host has an address in or a route to. */
+function subnetsOf(kernel: Kernel): string[] {
+  const routes = kernel.routes().map(route => route.destination)
+  const addresses = kernel.addresses().map(({ address }) => address)
+  return [...routes, ...addresses].filter(cidr => !cidr.endsWith('/0'))
+}
+
+/** Made once and kept: the default IPv6 subnets are derived from it and must not change. */
+async function hostIdOf(store: Store): Promise<string> {
+  const key = 'host/id'
+  const known = await store.get<string>(key)
+  if (known !== undefined) return known.value
+  const id = randomBytes(16).toString('hex')
+  try {
+    await store.txn([absent(key)], [put(key, id)])
+    return id
+  } catch (error) {
+    if (error instanceof StoreConflict) return await hostIdOf(store)
+    throw error
+  }
+}

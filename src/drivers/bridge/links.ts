@@ -1,0 +1,125 @@
+import type { Step } from '../../cnm/driver.js'
+import type { Endpoint, Network } from '../../cnm/types.js'
+import { conflict } from '../../errors.js'
+import { randomMac, shortId } from '../../names.js'
+import type { Kernel } from '../../netlink/kernel.js'
+import type { Address, Link } from '../../netlink/objects.js'
+import { addressAdd, addressDelete, linkAdd, linkSet, type Requests } from '../../netlink/requests.js'
+import { readSysctl, writeSysctl } from '../../netlink/sysctl.js'
+import { diff } from '../../reconcile.js'
+import { isMarked, markOf } from '../mark.js'
+import type { BridgeOptions } from './options.js'
+
+export type BridgeNetwork = Network<BridgeOptions>
+
+export const bridgeNameOf = (network: BridgeNetwork): string => network.options.bridge || `br-${shortId(network.id)}`
+
+/** What differs between a network and its bridge. Making the bridge is one step: the rest needs its index. */
+export function bridgeSteps(
+  kernel: Kernel,
+  network: BridgeNetwork,
+  link: Link | undefined,
+  addresses: readonly Address[],
+): Step[] {
+  const name = bridgeNameOf(network)
+  if (link !== undefined) {
+    refuseForeign(network, link)
+    return differences(kernel, network, link, addresses)
+  }
+  const create = (): void => {
+    kernel.apply(
+      linkAdd({
+        kind: 'bridge',
+        name,
+        // chosen by us: otherwise it would follow the lowest of the ports and change as they come and go
+        mac: randomMac(),
+        alias: markOf(network),
+        bridge: { forwardDelay: 0, stpState: false },
+      }),
+    )
+    const made = kernel.link(name)
+    if (made === undefined) throw new Error(`bridge ${name} vanished while it was being made`)
+    // forced: an MTU that was set stays when the last port goes, one that equals the default by chance would not
+    kernel.apply(linkSet({ index: made.index, mtu: network.options.mtu }))
+    for (const step of differences(kernel, network, made, kernel.addresses({ index: made.index }))) step.apply()
+  }
+  return [{ words: `create bridge ${name} of network ${network.name}`, apply: create }]
+}
+
+/** A link that is not ours must not become our network's, whatever its name. */
+export function refuseForeign(network: BridgeNetwork, link: Link): void {
+  if (!isMarked(link))
+    throw conflict(`a link ${link.name} that is not tsnet's exists already; choose another name with -o bridge=NAME`)
+  if (link.alias !== markOf(network)) throw conflict(`link ${link.name} belongs to ${link.alias}`)
+}
+
+function differences(kernel: Kernel, network: BridgeNetwork, link: Link, addresses: readonly Address[]): Step[] {
+  const { name, index } = link
+  const steps: Step[] = []
+  const request = (words: string, requests: Requests): void => {
+    steps.push({ words, apply: () => kernel.apply(requests) })
+  }
+  if (link.mtu !== network.options.mtu)
+    request(`set MTU ${network.options.mtu} on bridge ${name}`, linkSet({ index, mtu: network.options.mtu }))
+  for (const [key, value] of Object.entries(bridgeSysctls(network, name)))
+    if (readSysctl(undefined, key) !== value)
+      steps.push({ words: `set ${key} to ${value}`, apply: () => void writeSysctl(undefined, key, value) })
+  // before the addresses: their routes need it
+  if (!link.up) request(`bring bridge ${name} up`, linkSet({ index, up: true }))
+  const plan = diff(
+    gatewayAddresses(network),
+    addresses.filter(address => address.scope === 'global'),
+    { want: address => address, have: address => address.address },
+    () => true,
+  )
+  // removed first: an address that moved to another prefix length may not be there twice
+  for (const { address } of plan.remove)
+    request(`remove address ${address} from bridge ${name}`, addressDelete({ index, address }))
+  for (const address of plan.add)
+    request(`add address ${address} to bridge ${name}`, addressAdd({ index, address, noDad: true }))
+  return steps
+}
+
+/** The gateways, with their subnets' prefix lengths. */
+function gatewayAddresses(network: BridgeNetwork): string[] {
+  return network.subnets.flatMap(({ family, gateway, subnet }) => {
+    if (gateway === undefined || (family === 4 && network.options.inhibit_ipv4)) return []
+    return [`${gateway}/${subnet.slice(subnet.indexOf('/') + 1)}`]
+  })
+}
+
+function bridgeSysctls(network: BridgeNetwork, name: string): Record<string, string> {
+  const ipv6 = network.subnets.some(({ family }) => family === 6)
+  return {
+    // lets the host reach ports published on 127.0.0.1; the ruleset drops such packets from anywhere else
+    [`net.ipv4.conf.${name}.route_localnet`]: '1',
+    [`net.ipv6.conf.${name}.disable_ipv6`]: ipv6 ? '0' : '1',
+    // a container must not be able to give the host routes
+    [`net.ipv6.conf.${name}.accept_ra`]: '0',
+  }
+}
+
+/** The host's end of an endpoint: what it should be, for a link that is there. */
+export function hostLinkSteps(
+  kernel: Kernel,
+  network: BridgeNetwork,
+  endpoint: Endpoint,
+  link: Link,
+  bridge: Link,
+): Step[] {
+  const { index, name } = link
+  const change: Parameters<typeof linkSet>[0] = { index }
+  if (link.master !== bridge.index) change.master = bridge.index
+  if (link.mtu !== network.options.mtu) change.mtu = network.options.mtu
+  if (link.alias !== markOf(network, endpoint)) change.alias = markOf(network, endpoint)
+  if (!link.up) change.up = true
+  const port = portOf(network)
+  if (link.port?.hairpin !== port.hairpin || link.port?.isolated !== port.isolated) change.port = port
+  const what = Object.keys(change).filter(key => key !== 'index')
+  if (what.length === 0) return []
+  const words = `set ${what.join(', ')} of ${name}, the host's end of endpoint ${endpoint.name} on network ${network.name}`
+  return [{ words, apply: () => kernel.apply(linkSet(change)) }]
+}
+
+/** hairpin: a sandbox reaches its own published port through the host. isolated: ports that are, do not hear each other (`icc=false`). */
+export const portOf = (network: BridgeNetwork) => ({ hairpin: true, isolated: !network.options.icc })

@@ -1,0 +1,24 @@
+import type { Driver, Step, WantedNetwork } from '../cnm/driver.js'
+import type { Element } from '../firewall/elements.js'
+import type { Firewall } from '../firewall/firewall.js'
+import type { HostPorts } from '../firewall/host-ports.js'
+import type { Kernel } from '../netlink/kernel.js'
+
+/** What drivers work with: the host's own namespace. */
+export interface DriverDeps {
+  kernel: Kernel
+  firewall: Firewall
+  hostPorts: HostPorts
+  /** Where dockerd or another firewall drops what it does not know: have it accept what our rules accepted. */
+  acceptForeign: () => Promise<void>
+}
+
+/** A driver as the list of drivers sees it: besides the contract, its share of what is planned for all of them together. */
+export interface HostDriver<Options> extends Driver<Options> {
+  /** Every difference in links, addresses and sysctls, in the order in which to remove them. */
+  plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]>
+  /** Names of all links in the host's namespace that these networks account for. A marked link that no driver names is a leftover. */
+  linkNames(wanted: readonly WantedNetwork<Options>[]): string[]
+  /** Everything that the firewall should hold for these networks. Pure. */
+  elements(wanted: readonly WantedNetwork<Options>[]): Element[]
+}

@@ -1,0 +1,63 @@
+import type { Driver, Drivers, Step, WantedNetwork } from '../cnm/driver.js'
+import { invalid } from '../errors.js'
+import { type Element, keyOf, sameElement } from '../firewall/elements.js'
+import { suggestion } from '../nearest.js'
+import { diff } from '../reconcile.js'
+import { bridge } from './bridge/driver.js'
+import type { DriverDeps, HostDriver } from './driver-deps.js'
+import { isMarked } from './mark.js'
+
+/** The only list of drivers: a new one is its own file and a line here. */
+const factories = { bridge }
+
+/** Each driver reads only networks whose options it parsed itself, so the set need not know their type. */
+type AnyDriver = HostDriver<unknown>
+
+export function createDrivers(deps: DriverDeps): Drivers {
+  const drivers = new Map<string, AnyDriver>(
+    Object.entries(factories).map(([type, create]) => [type, create(deps) as AnyDriver]),
+  )
+  return {
+    get(type: string): Driver {
+      const driver = drivers.get(type)
+      if (driver !== undefined) return driver
+      const known = [...drivers.keys()]
+      throw invalid(`unknown driver ${type}${suggestion(type, known)}; known: ${known.join(', ')}`)
+    },
+    async plan(wanted: readonly WantedNetwork[]): Promise<Step[]> {
+      const steps: Step[] = []
+      const shares = [...drivers].map(([type, driver]) => ({
+        driver,
+        wanted: wanted.filter(({ network }) => network.driver === type),
+      }))
+      for (const share of shares) steps.push(...(await share.driver.plan(share.wanted)))
+      steps.push(...leftoverLinks(deps, new Set(shares.flatMap(share => share.driver.linkNames(share.wanted)))))
+      steps.push(
+        ...(await firewallSteps(
+          deps,
+          shares.flatMap(share => share.driver.elements(share.wanted)),
+        )),
+      )
+      return steps
+    },
+  }
+}
+
+function leftoverLinks(deps: DriverDeps, known: ReadonlySet<string>): Step[] {
+  return deps.kernel
+    .links()
+    .filter(link => isMarked(link) && !known.has(link.name))
+    .map(link => ({
+      words: `delete link ${link.name} (${link.alias}), which belongs to nothing`,
+      apply: () => deps.kernel.deleteLinks([link.index]),
+    }))
+}
+
+/** The elements of the one table, for all drivers together: what no driver wants is a leftover. */
+async function firewallSteps({ firewall }: DriverDeps, wanted: readonly Element[]): Promise<Step[]> {
+  const plan = diff(wanted, await firewall.list(), { want: keyOf, have: keyOf }, sameElement)
+  const add = [...plan.add, ...plan.change.map(({ want }) => want)]
+  if (add.length === 0 && plan.remove.length === 0) return []
+  const words = [`add ${add.length} elements to the firewall`, `remove ${plan.remove.length}`]
+  return [{ words: words.join(', '), apply: () => firewall.apply({ add, delete: plan.remove }) }]
+}

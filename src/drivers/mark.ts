@@ -1,0 +1,10 @@
+import type { Endpoint, Network } from '../cnm/types.js'
+import type { Link } from '../netlink/objects.js'
+
+/** Every link of ours says so in its alias, for `ip link show` to tell and for us to know which ones we may touch. */
+const mark = 'tsnet:'
+
+export const markOf = (network: Network, endpoint?: Endpoint): string =>
+  endpoint === undefined ? `${mark}${network.name}` : `${mark}${network.name}:${endpoint.name}`
+
+export const isMarked = (link: Link): boolean => link.alias?.startsWith(mark) === true

@@ -1,0 +1,120 @@
+import { join } from 'node:path'
+import type { Namespaces, Step, WantedSandbox } from '../cnm/driver.js'
+import type { Sandbox } from '../cnm/types.js'
+import { Kernel } from '../netlink/kernel.js'
+import { createNetns, deleteNetns, type Netns, openNetns } from '../netlink/netns.js'
+import { linkSet } from '../netlink/requests.js'
+import { writeSysctl } from '../netlink/sysctl.js'
+import { hostsText, SandboxFiles } from './files.js'
+import { planInside } from './wiring.js'
+
+export interface SandboxPaths {
+  /** where `ip netns` looks: /run/netns */
+  netnsDir: string
+  /** where `ip netns exec` looks for files to show in /etc: /etc/netns */
+  etcDir: string
+}
+
+/** Sandboxes as the kernel has them. A namespace is opened for each call and closed again: an open one cannot be removed by its owner. */
+export class KernelNamespaces implements Namespaces {
+  readonly #paths: SandboxPaths
+
+  constructor(paths: SandboxPaths) {
+    this.#paths = paths
+  }
+
+  pathOf(name: string): string {
+    return join(this.#paths.netnsDir, name)
+  }
+
+  exists(path: string): boolean {
+    try {
+      openNetns(path).close()
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  check(path: string): void {
+    openNetns(path).close()
+  }
+
+  create(sandbox: Sandbox): void {
+    const netns = createNetns(sandbox.netns)
+    try {
+      withKernel(netns, kernel => kernel.apply(linkSet({ name: 'lo', up: true })))
+      this.#files(sandbox).create()
+    } catch (error) {
+      deleteNetns(sandbox.netns)
+      throw error
+    } finally {
+      netns.close()
+    }
+  }
+
+  delete(sandbox: Sandbox): void {
+    deleteNetns(sandbox.netns)
+    this.#files(sandbox).delete()
+  }
+
+  freeLinkName(path: string, prefix: string): string {
+    const taken = new Set(this.#inside(path, kernel => kernel.links().map(link => link.name)))
+    let number = 0
+    while (taken.has(`${prefix}${number}`)) number++
+    return `${prefix}${number}`
+  }
+
+  hasLink(path: string, ifname: string): boolean {
+    return this.#inside(path, kernel => kernel.link(ifname) !== undefined)
+  }
+
+  plan(wanted: WantedSandbox): Step | undefined {
+    const { sandbox } = wanted
+    const words = this.#inside(sandbox.netns, (kernel, netns) => planInside(kernel, netns, wanted).words)
+    if (this.#hostsDiffer(wanted)) words.push('write its hosts file')
+    if (words.length === 0) return undefined
+    return { words: `in sandbox ${sandbox.name}: ${words.join(', ')}`, apply: () => this.apply(wanted) }
+  }
+
+  apply(wanted: WantedSandbox): void {
+    this.#inside(wanted.sandbox.netns, (kernel, netns) => {
+      const plan = planInside(kernel, netns, wanted)
+      for (const { key, value } of plan.sysctls) writeSysctl(netns, key, value)
+      if (plan.requests.length > 0) kernel.apply(plan.requests)
+    })
+    if (this.#hostsDiffer(wanted)) this.#files(wanted.sandbox).writeHosts(wantedHosts(wanted))
+  }
+
+  #hostsDiffer(wanted: WantedSandbox): boolean {
+    return wanted.sandbox.owned && this.#files(wanted.sandbox).hosts() !== wantedHosts(wanted)
+  }
+
+  #files(sandbox: Sandbox): SandboxFiles {
+    return new SandboxFiles(sandbox.name, this.#paths.etcDir)
+  }
+
+  #inside<T>(path: string, work: (kernel: Kernel, netns: Netns) => T): T {
+    const netns = openNetns(path)
+    try {
+      return withKernel(netns, kernel => work(kernel, netns))
+    } finally {
+      netns.close()
+    }
+  }
+}
+
+const wantedHosts = ({ sandbox, links }: WantedSandbox): string =>
+  hostsText(
+    sandbox.name,
+    links.flatMap(({ addresses }) => addresses),
+  )
+
+function withKernel<T>(netns: Netns, work: (kernel: Kernel) => T): T {
+  const kernel = Kernel.open(netns)
+  try {
+    return work(kernel)
+  } finally {
+    kernel.close()
+  }
+}
