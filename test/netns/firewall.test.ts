@@ -1,0 +1,157 @@
+import { execFileSync } from 'node:child_process'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { Element } from '../../src/firewall/elements.js'
+import { createFirewall } from '../../src/firewall/firewall.js'
+import { nftExecRunner } from '../../src/firewall/nft-exec.js'
+import { openRunner, type Runner } from '../../src/firewall/runner.js'
+import { enterNetnsForGood, openNetns } from '../../src/netlink/netns.js'
+import { firewallContract, oneOfEach } from '../helpers/firewall-contract.js'
+import { makeNetns, needRoot, netnsPath, removeNetns, sweep } from '../helpers/netns.js'
+
+const prefix = 'tst-nft'
+let netns: string
+let library: Runner
+let program: Runner
+
+beforeAll(async () => {
+  needRoot()
+  sweep(prefix)
+  netns = makeNetns(prefix)
+  enterNetnsForGood(openNetns(netnsPath(netns)))
+  library = await openRunner('libnftables')
+  program = await openRunner('nft')
+})
+
+afterAll(() => {
+  library?.close()
+  removeNetns(netns)
+})
+
+const nft = (...args: string[]): string => execFileSync('nft', args, { encoding: 'utf8', maxBuffer: 1 << 28 })
+/** The judge: the program's own listing, without the handles that count up. */
+const judged = (): string => nft('list', 'ruleset')
+
+firewallContract('libnftables', () => createFirewall(library))
+firewallContract('the nft program', () => createFirewall(program))
+
+describe('the table in the kernel', () => {
+  beforeEach(async () => {
+    await createFirewall(library).delete()
+  })
+
+  it('is the same by both runners', async () => {
+    const results: string[] = []
+    for (const runner of [library, program]) {
+      const firewall = createFirewall(runner)
+      await firewall.delete()
+      await firewall.ensure()
+      await firewall.apply({ add: oneOfEach, delete: [] })
+      results.push(judged())
+    }
+    expect(results[0]).toContain('chain forward')
+    expect(results[0]).toBe(results[1])
+  })
+
+  it('is all that is left alone or taken away: tables of others stay', async () => {
+    nft('add table inet other')
+    const firewall = createFirewall(library)
+    await firewall.ensure()
+    await firewall.delete()
+    expect(judged()).toBe('table inet other {\n}\n')
+    nft('delete table inet other')
+  })
+
+  const damage: [string, string][] = [
+    ['a rule taken out', 'flush chain inet tsnet ours'],
+    ['all rules taken out', 'flush table inet tsnet'],
+    ['a rule put in', 'insert rule inet tsnet forward accept'],
+    ['everything flushed', 'flush ruleset'],
+    [
+      'a set of another type',
+      'delete table inet tsnet; add table inet tsnet; add set inet tsnet publish4 { type mark; }',
+    ],
+    ['an element that means nothing', 'add element inet tsnet publish4_any { 1 . 80 : 10.0.0.2 . 80 }'],
+  ]
+  it.each(damage)('is made anew after %s', async (_, command) => {
+    const firewall = createFirewall(library)
+    await firewall.ensure()
+    await firewall.apply({ add: oneOfEach, delete: [] })
+    const before = judged()
+    nft(command)
+    expect(judged()).not.toBe(before)
+    expect(await firewall.ensure(oneOfEach)).toEqual({ created: true })
+    expect(judged()).toBe(before)
+    expect(await firewall.ensure()).toEqual({ created: false })
+  })
+
+  it('keeps its elements when an older version of the rules is replaced, with nothing in between', async () => {
+    const firewall = createFirewall(library)
+    await firewall.ensure()
+    await firewall.apply({ add: oneOfEach, delete: [] })
+    const before = judged()
+    const [, marker = ''] = /set (ruleset_\w+)/.exec(before) ?? []
+    nft(`delete set inet tsnet ${marker}; add set inet tsnet ruleset_0ld { type mark; }`)
+    expect(await firewall.ensure()).toEqual({ created: true })
+    expect(judged()).toBe(before)
+  })
+
+  it('takes 10,000 ports in one transaction, and the next one costs what the first did', async () => {
+    const port = (i: number): Element => ({
+      set: 'publish4',
+      protocol: 'tcp',
+      hostIp: `192.0.2.${i % 250}`,
+      hostPort: 1 + i,
+      containerIp: '10.20.0.2',
+      containerPort: 80,
+    })
+    const lines: string[] = []
+    for (const runner of [library, program]) {
+      const firewall = createFirewall(runner)
+      await firewall.delete()
+      await firewall.ensure()
+      const timeMs = async (work: () => Promise<unknown>) => {
+        const start = performance.now()
+        await work()
+        return performance.now() - start
+      }
+      const addsMs = async (from: number, count: number) => {
+        const times: number[] = []
+        for (let i = from; i < from + count; i++)
+          times.push(await timeMs(() => firewall.apply({ add: [port(i)], delete: [] })))
+        return times.sort((a, b) => a - b)[count >> 1]!
+      }
+      const first = await addsMs(0, 20)
+      const bulk = Array.from({ length: 10_000 }, (_, i) => port(20 + i))
+      const bulkMs = await timeMs(() => firewall.apply({ add: bulk, delete: [] }))
+      const next = await addsMs(10_020, 20)
+      const listMs = await timeMs(async () => expect((await firewall.list()).length).toBe(10_040))
+      const deleteMs = await timeMs(() => firewall.apply({ add: [], delete: bulk }))
+      expect((await firewall.list()).length).toBe(40)
+      const ms = [first, bulkMs, next, listMs, deleteMs].map(n => n.toFixed(3))
+      lines.push(
+        `${runner.name}: one of the first ${ms[0]} ms, 10,000 at once ${ms[1]} ms, one more ${ms[2]} ms, list ${ms[3]} ms, delete ${ms[4]} ms`,
+      )
+    }
+    console.log(lines.join('\n'))
+  })
+})
+
+describe('runners', () => {
+  it.each(['libnftables', 'nft'] as const)('give nft words for what nft refuses (%s)', async name => {
+    const runner = name === 'nft' ? program : library
+    await expect(runner.run('list table inet nothing-here')).rejects.toThrow('No such file or directory')
+    await expect(runner.run('add rubbish')).rejects.toThrow('syntax error')
+    expect(await runner.run('add table inet tst; delete table inet tst')).toBe('')
+  })
+
+  it('prefer the library', async () => {
+    const runner = await openRunner()
+    expect(runner.name).toBe('libnftables')
+    runner.close()
+    await expect(runner.run('list tables')).rejects.toThrow('closed')
+  })
+
+  it('say so when the program is not there', async () => {
+    await expect(nftExecRunner('/nowhere/nft').run('list tables')).rejects.toThrow('ENOENT')
+  })
+})
