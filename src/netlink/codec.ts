@@ -1,7 +1,5 @@
 // biome-ignore-all lint/suspicious/noExplicitAny: tables are walked by key here; what callers see is inferred
 
-import { Address6 } from 'ip-address'
-
 // Typed netlink codecs: one description of each value encodes and decodes it. All arithmetic on byte positions is in this file.
 
 /** The bytes are not what the table says. Decoding throws nothing else, whatever the bytes. */
@@ -119,6 +117,15 @@ export const pad = (size: number): Fixed<undefined> =>
     () => undefined,
   )
 
+/** So many bytes as they are. */
+export const octets = (size: number): Fixed<Uint8Array> =>
+  fixed(
+    size,
+    (to, at, value) => to.set(value.subarray(0, size), at),
+    (from, at) => from.subarray(at, at + size),
+  )
+
+/** Bytes up to the end of the attribute, copied. */
 export const bytes: Codec<Buffer> = {
   put(to, value) {
     const at = to.take(value.length)
@@ -142,43 +149,6 @@ export const asciiz: Codec<string> = {
     while (stop < end && from[stop] !== 0) stop++
     return from.toString('utf8', start, stop)
   },
-}
-
-function writeIp4(to: Buffer, at: number, value: string): void {
-  const octets = /^\d+\.\d+\.\d+\.\d+$/.test(value) ? value.split('.').map(Number) : []
-  if (octets.length !== 4 || octets.some(octet => octet > 255))
-    throw new RangeError(`"${value}" is not an IPv4 address`)
-  for (const [i, octet] of octets.entries()) to[at + i] = octet
-}
-
-function writeIp6(to: Buffer, at: number, value: string): void {
-  if (!Address6.isValid(value) || /[/%]/.test(value)) throw new RangeError(`"${value}" is not an IPv6 address`)
-  const octets = new Address6(value).toUnsignedByteArray()
-  to.set(octets, at + 16 - octets.length)
-}
-
-export const ip4 = fixed<string>(
-  4,
-  writeIp4,
-  (from, at) => `${from[at]}.${from[at + 1]}.${from[at + 2]}.${from[at + 3]}`,
-)
-export const ip6 = fixed<string>(16, writeIp6, (from, at) =>
-  Address6.fromUnsignedByteArray([...from.subarray(at, at + 16)]).correctForm(),
-)
-
-/** An address whose family shows in its length. */
-export const ip: Codec<string> = {
-  put: (to, value) => (value.includes(':') ? ip6 : ip4).put(to, value),
-  get: (from, start, end) => (end - start >= ip6.size ? ip6 : ip4).get(from, start, end),
-}
-
-/** A link-layer address: six bytes on Ethernet; decodes whatever length a link has. */
-export const mac: Codec<string> = {
-  put(to, value) {
-    if (!/^[0-9a-f]{2}(:[0-9a-f]{2})*$/i.test(value)) throw new RangeError(`"${value}" is not a MAC address`)
-    bytes.put(to, Buffer.from(value.replaceAll(':', ''), 'hex'))
-  },
-  get: (from, start, end) => from.toString('hex', start, end).replace(/..(?=.)/g, '$&:'),
 }
 
 type Fields = readonly (readonly [string, Fixed<any>])[]

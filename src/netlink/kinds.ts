@@ -1,3 +1,4 @@
+import { ip4, ip6, mac } from './address-codecs.js'
 import {
   type AttrsOf,
   asciiz,
@@ -9,10 +10,7 @@ import {
   choice,
   flag,
   i32,
-  ip4,
-  ip6,
   linkInfo,
-  mac,
   map,
   message,
   nest,

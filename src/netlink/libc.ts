@@ -94,11 +94,31 @@ export const defaultSignal = (number: number): void => {
 }
 
 /**
- * Call `ready` from the event loop while `fd` has something to read. Nothing blocks, no pool thread is held, and the
- * watch does not keep the process alive.
+ * Call `ready` from the event loop whenever `fd` has something to read or an error to tell. Nothing blocks, no pool
+ * thread is held, and the watch does not keep the process alive.
  */
 export function watchReadable(fd: number, ready: () => void): { close(): void } {
-  const handle = koffi.node.poll(fd, { readable: true }, ready)
+  let open = true
+  const wait = { readable: true }
+  // koffi calls back outside of Node's ticks, where promises would not go on, and libuv stops the watch at an error.
+  const soon = () => {
+    handle.stop()
+    setImmediate(turn)
+  }
+  const turn = () => {
+    if (!open) return
+    try {
+      ready()
+    } finally {
+      if (open) handle.start(wait, soon)
+    }
+  }
+  const handle = koffi.node.poll(fd, wait, soon)
   handle.unref()
-  return handle
+  return {
+    close() {
+      if (open) handle.close()
+      open = false
+    },
+  }
 }

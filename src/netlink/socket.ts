@@ -12,6 +12,8 @@ const sockRaw = 3
 const sockCloexec = 0o2000000
 const netlinkRoute = 0
 const solNetlink = 270
+const solSocket = 1
+const soRcvbufForce = 33
 const addMembership = 1
 const capAck = 10
 const extAck = 11
@@ -26,6 +28,8 @@ const siocgskns = 0x894c
 const requestsAtOnce = 100
 const bytesAtOnce = 65_536
 const dumpTries = 10
+/** What may happen while the event loop is busy elsewhere: some 300 links. */
+const notificationBytes = 1 << 20
 
 /**
  * One rtnetlink socket. It stays in the namespace that it was opened in, so its use needs no namespace change.
@@ -49,6 +53,7 @@ export class NetlinkSocket {
       const address = socketAddress(afNetlink)
       bind(fd, address, address.length)
       for (const group of groups) set(addMembership, group)
+      if (groups.length > 0) setsockopt(fd, solSocket, soRcvbufForce, [notificationBytes], 4)
       return new NetlinkSocket(fd)
     } catch (error) {
       close(fd)
@@ -150,6 +155,20 @@ export class NetlinkSocket {
       // The next list cannot start before this one has been read to its end.
       this.#drain()
       throw error
+    }
+  }
+
+  /** What has happened, of the groups that the socket listens to; at most `most` datagrams. ENOBUFS: some were lost. */
+  *notifications(most: number): Generator<{ type: number; bytes: Buffer; start: number; end: number }> {
+    for (let i = 0; i < most; i++) {
+      let messages: Incoming[]
+      try {
+        messages = this.#receive()
+      } catch (error) {
+        if (hasCode(error, 'EAGAIN')) return
+        throw error
+      }
+      for (const message of messages) if (message.what === 'message') yield { ...message, bytes: this.#received }
     }
   }
 

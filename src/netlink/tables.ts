@@ -1,21 +1,5 @@
-import {
-  asciiz,
-  attr,
-  be16,
-  choice,
-  i32,
-  ip,
-  list,
-  mac,
-  message,
-  nest,
-  pad,
-  struct,
-  table,
-  u8,
-  u16,
-  u32,
-} from './codec.js'
+import { ip, mac } from './address-codecs.js'
+import { asciiz, attr, be16, choice, i32, list, message, nest, pad, struct, table, u8, u16, u32 } from './codec.js'
 import { bridgePort, ifinfomsg, info } from './kinds.js'
 
 // The messages of rtnetlink(7). Keys are the kernel's names without their prefix.

@@ -1,0 +1,96 @@
+import { decode } from './codec.js'
+import { hasCode, watchReadable } from './libc.js'
+import type { Netns } from './netns.js'
+import type { Address, FdbEntry, Link, Neighbour, Route } from './objects.js'
+import { parseAddress, parseFdb, parseLink, parseNeighbour, parseRoute } from './parse.js'
+import { rtm } from './request.js'
+import { NetlinkSocket } from './socket.js'
+import { addressMessage, afBridge, linkMessage, neighbourMessage, routeMessage } from './tables.js'
+
+/** RTNLGRP_*, linux/rtnetlink.h. `neighbour` carries forwarding entries too. */
+const groupNumbers = { link: 1, neighbour: 3, address4: 5, route4: 7, address6: 9, route6: 11 } as const
+export type EventGroup = keyof typeof groupNumbers
+
+/** What the kernel says has changed; `overrun` says that it had more to say than the socket could hold, so list again. */
+export type KernelEvent =
+  | { what: 'overrun' }
+  | ({ change: 'new' | 'deleted' } & (
+      | { what: 'link'; link: Link }
+      | { what: 'address'; address: Address }
+      | { what: 'route'; route: Route }
+      | { what: 'neighbour'; neighbour: Neighbour }
+      | { what: 'fdb'; entry: FdbEntry }
+    ))
+
+/** Datagrams handled before the event loop gets its turn again. */
+const datagramsAtOnce = 64
+
+/**
+ * Hear what changes in a namespace, as `ip monitor` does, until `signal` aborts. `handler` is called from the event
+ * loop; listening neither blocks nor keeps the process alive. `netns` may be closed meanwhile.
+ */
+export function watchKernel(
+  netns: Netns,
+  groups: readonly EventGroup[],
+  handler: (event: KernelEvent) => void,
+  signal: AbortSignal,
+): void {
+  if (signal.aborted) return
+  const socket = NetlinkSocket.open(
+    netns,
+    groups.map(group => groupNumbers[group]),
+  )
+  const watch = watchReadable(socket.fd, () => {
+    try {
+      for (const { type, bytes, start, end } of socket.notifications(datagramsAtOnce)) {
+        const event = parseEvent(type, bytes, start, end)
+        if (event) handler(event)
+        if (signal.aborted) return
+      }
+    } catch (error) {
+      if (!hasCode(error, 'ENOBUFS')) throw error
+      handler({ what: 'overrun' })
+    }
+  })
+  const stop = () => {
+    watch.close()
+    socket.close()
+  }
+  signal.addEventListener('abort', stop, { once: true })
+}
+
+function parseEvent(type: number, bytes: Buffer, start: number, end: number): KernelEvent | undefined {
+  const isNew = type === rtm.newLink || type === rtm.newAddress || type === rtm.newRoute || type === rtm.newNeighbour
+  const change = isNew ? 'new' : 'deleted'
+  switch (type) {
+    case rtm.newLink:
+    case rtm.deleteLink: {
+      const message = decode(linkMessage, bytes, start, end)
+      // AF_BRIDGE: the link is a port and its port settings changed; or it is one no longer, which is no end of the link.
+      if (message.family === afBridge) return undefined
+      return { what: 'link', change, link: parseLink(message) }
+    }
+    case rtm.newAddress:
+    case rtm.deleteAddress: {
+      const address = parseAddress(decode(addressMessage, bytes, start, end))
+      return address && { what: 'address', change, address }
+    }
+    case rtm.newRoute:
+    case rtm.deleteRoute: {
+      const route = parseRoute(decode(routeMessage, bytes, start, end))
+      return route && { what: 'route', change, route }
+    }
+    case rtm.newNeighbour:
+    case rtm.deleteNeighbour: {
+      const message = decode(neighbourMessage, bytes, start, end)
+      if (message.family === afBridge) {
+        const entry = parseFdb(message)
+        return entry && { what: 'fdb', change, entry }
+      }
+      const neighbour = parseNeighbour(message)
+      return neighbour && { what: 'neighbour', change, neighbour }
+    }
+    default:
+      return undefined
+  }
+}
