@@ -67,7 +67,7 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   undo.add('close the store', () => store.close())
   const kernel = openKernel()
   undo.add('close the kernel sockets', () => kernel.close())
-  const runner = await openRunner(options.firewall)
+  const runner = await openRunner()
   undo.add('close nftables', () => runner.close())
   const firewall = createFirewall(runner)
   await doing('load the firewall rules', () => firewall.ensure())

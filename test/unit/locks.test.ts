@@ -1,0 +1,48 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describe, expect, it } from 'vitest'
+import { KeyedLock } from '../../src/locks.js'
+
+describe('KeyedLock', () => {
+  it('lets one holder of a key in at a time, first come first served', async () => {
+    const locks = new KeyedLock()
+    const log: string[] = []
+    const work = (name: string) =>
+      locks.with('net', async () => {
+        log.push(`${name} in`)
+        await sleep(5)
+        log.push(`${name} out`)
+      })
+    await Promise.all([work('a'), work('b'), work('c')])
+    expect(log).toEqual(['a in', 'a out', 'b in', 'b out', 'c in', 'c out'])
+  })
+
+  it('does not make different keys wait for each other', async () => {
+    const locks = new KeyedLock()
+    let entered = false
+    await locks.with('a', () =>
+      locks.with('b', async () => {
+        entered = true
+      }),
+    )
+    expect(entered).toBe(true)
+  })
+
+  it('is free again after the work failed', async () => {
+    const locks = new KeyedLock()
+    await expect(locks.with('a', () => Promise.reject(new Error('no')))).rejects.toThrow('no')
+    expect(await locks.with('a', async () => 'in')).toBe('in')
+  })
+
+  it('takes several keys without deadlock whatever order they are named in, and a key named twice once', async () => {
+    const locks = new KeyedLock()
+    let running = 0
+    const work = (keys: string[]) =>
+      locks.withAll(keys, async () => {
+        expect(++running).toBe(1)
+        await sleep(1)
+        running--
+      })
+    await Promise.all([work(['a', 'b']), work(['b', 'a']), work(['b', 'c', 'a', 'b']), work(['c', 'b'])])
+    expect(running).toBe(0)
+  })
+})
