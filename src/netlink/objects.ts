@@ -1,7 +1,8 @@
+import type { Family } from '../cnm/types.js'
 import type { BridgeData, BridgePortData, MacvlanData, VlanData, VxlanData } from './kinds.js'
 import type { neighbourStates, routeTypes, scopes } from './tables.js'
 
-export type Family = 4 | 6
+export type { Family }
 
 /** The kinds of link that this layer can create; a listed link may be of any other kind (its `data` is then absent). */
 export type LinkKind = 'bridge' | 'veth' | 'vxlan' | 'macvlan' | 'vlan'
