@@ -15,15 +15,19 @@ const maxPools = 64
 /** every port of tcp, udp and sctp */
 const maxPorts = 3 * 65_536
 
-const shown = (value: unknown): string => {
-  const text = JSON.stringify(value) ?? 'nothing'
-  return text.length > 60 ? `${text.slice(0, 60)}...` : text
+/** Of what came from outside as much as fits in a sentence. */
+function shown(value: unknown): string {
+  if (value === undefined) return 'nothing'
+  if (typeof value === 'string')
+    return value.length > 60 ? `${JSON.stringify(value.slice(0, 60))}...` : JSON.stringify(value)
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object'
+  return String(value)
 }
 const rule = (what: string) => ({ error: (issue: { input?: unknown }) => `must be ${what}, not ${shown(issue.input)}` })
 
-/** null and absent mean `fallback`. */
-const orElse = <S extends z.ZodType>(schema: S, fallback: z.output<S>) =>
-  schema.nullish().transform(value => value ?? fallback)
+/** null and absent mean a new `fallback()`. */
+const orElse = <S extends z.ZodType>(schema: S, fallback: () => z.output<S>) =>
+  schema.nullish().transform(value => value ?? fallback())
 /** null and absent mean absent. */
 const optional = <S extends z.ZodType>(schema: S) => schema.nullish().transform(value => value ?? undefined)
 /** As `optional`; Go has no absent string, so the empty one means absent too. */
@@ -33,7 +37,7 @@ const optionalText = <S extends z.ZodType>(schema: S) =>
 const word = z.string(rule('text')).max(maxWord, rule(`text of at most ${maxWord} characters`))
 const value = z.string(rule('text')).max(maxValue, rule(`text of at most ${maxValue} characters`))
 const id = z.string(rule('an id')).regex(/^[0-9a-f]{64}$/, rule('64 hex digits'))
-const flag = orElse(z.union([z.boolean(), z.stringbool()], rule('true or false')), false)
+const flag = orElse(z.union([z.boolean(), z.stringbool()], rule('true or false')), () => false)
 
 // A zone (`fe80::1%eth0`) names a link of the host: no address that dockerd hands out has one.
 const isPlainAddress = (text: string): boolean => isIP(text) !== 0 && !text.includes('%')
@@ -61,10 +65,10 @@ const map = <S extends z.ZodType>(of: S, max: number) =>
     z
       .record(word, of, rule('an object'))
       .refine(have => Object.keys(have).length <= max, { error: `must have at most ${max} entries` }),
-    {} as Record<string, z.output<S>>,
+    () => ({}) as Record<string, z.output<S>>,
   )
 const list = <S extends z.ZodType>(of: S, max: number) =>
-  orElse(z.array(of, rule('a list')).max(max, { error: `must have at most ${max} entries` }), [] as z.output<S>[])
+  orElse(z.array(of, rule('a list')).max(max, { error: `must have at most ${max} entries` }), () => [])
 const object = <S extends z.ZodRawShape>(shape: S) => z.object(shape, rule('an object'))
 
 const uint16 = z.int(rule('a port number')).min(0, rule('a port number')).max(65_535, rule('a port number'))
@@ -74,13 +78,13 @@ const portMapping = object({
   Proto: z.int(rule('a protocol number')),
   Port: uint16,
   HostIP: optionalText(address),
-  HostPort: orElse(uint16, 0),
-  HostPortEnd: orElse(uint16, 0),
+  HostPort: orElse(uint16, () => 0),
+  HostPortEnd: orElse(uint16, () => 0),
 })
 export type PortMapping = z.output<typeof portMapping>
 
 const ipamData = object({
-  AddressSpace: orElse(word, ''),
+  AddressSpace: orElse(word, () => ''),
   Pool: optionalText(cidr),
   Gateway: optionalText(cidr),
   AuxAddresses: map(cidr, maxOptions),
@@ -101,7 +105,7 @@ const networkOptions = orElse(
     ipv6: options['com.docker.network.enable_ipv6'],
     internal: options['com.docker.network.internal'],
   })),
-  { user: {}, ipv6: false, internal: false },
+  () => ({ user: {}, ipv6: false, internal: false }),
 )
 
 const network = object({ NetworkID: id })
@@ -122,13 +126,13 @@ export const deleteNetwork = network
 export const createEndpoint = endpoint.extend({
   Interface: orElse(
     object({ Address: optionalText(cidr), AddressIPv6: optionalText(cidr), MacAddress: optionalText(mac) }),
-    { Address: undefined, AddressIPv6: undefined, MacAddress: undefined },
+    () => ({ Address: undefined, AddressIPv6: undefined, MacAddress: undefined }),
   ),
   Options: orElse(
     object({ [macKey]: optionalText(z.union([mac, base64Mac], rule('a MAC address'))) }).transform(options => ({
       mac: options[macKey],
     })),
-    { mac: undefined },
+    () => ({ mac: undefined }),
   ),
 })
 export type CreateEndpoint = z.output<typeof createEndpoint>
@@ -144,14 +148,14 @@ export const leave = endpoint
 export const programExternalConnectivity = endpoint.extend({
   Options: orElse(
     object({ [portmapKey]: list(portMapping, maxPorts) }).transform(options => ({ ports: options[portmapKey] })),
-    { ports: [] },
+    () => ({ ports: [] }),
   ),
 })
 export const revokeExternalConnectivity = endpoint
 export const discover = noOptions
 
 export const requestPool = object({
-  AddressSpace: orElse(word, ''),
+  AddressSpace: orElse(word, () => ''),
   Pool: optionalText(cidr),
   SubPool: optionalText(cidr),
   Options: userOptions,
@@ -170,7 +174,7 @@ export const requestAddress = pool.extend({
       gateway: options.RequestAddressType === 'com.docker.network.gateway',
       endpointName: options['com.docker.network.endpoint.name'],
     })),
-    { gateway: false, endpointName: undefined },
+    () => ({ gateway: false, endpointName: undefined }),
   ),
 })
 export type RequestAddress = z.output<typeof requestAddress>
