@@ -3,6 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { image, packImage } from './image.js'
 import { cable, Machine, type Result, repo, until } from './machine.js'
+import type { Vantage } from './vantage.js'
 
 /** Docker of the Debian package under test; another docker may come first in PATH. */
 const docker = '/usr/bin/docker'
@@ -111,6 +112,14 @@ export class Host extends Machine {
     return JSON.parse(this.tsnet('--format', 'json', ...args)) as T
   }
 
+  /** A sandbox that has a name in /run/netns, to run commands in. */
+  sandbox(name: string): Vantage {
+    return { tryRun: (...command) => this.tryRun('ip', 'netns', 'exec', name, ...command) }
+  }
+  container(name: string): Vantage {
+    return { tryRun: (...command) => this.tryDocker('exec', name, ...command) }
+  }
+
   /** Links by name, as `ip -j -d link` has them. */
   links(): Map<string, Record<string, unknown>> {
     return new Map(this.json('ip', '-j', '-d', 'link').map(link => [String(link.ifname), link]))
@@ -157,42 +166,4 @@ function assertBuilt(): void {
   )
   const newest = Math.max(...sources.map(entry => statSync(join(entry.parentPath, entry.name)).mtimeMs))
   if (built < newest) throw new Error('dist/ is older than src/: run `npm run build`')
-}
-
-export interface Answer {
-  /** of the server that answered */
-  name: string
-  /** the client's address as the server saw it */
-  peer: string
-}
-
-/** Ask a `serve`: what it answers, or undefined when nothing does within a second. `netns`: from a namespace of that machine. */
-export function ask(
-  machine: Machine,
-  protocol: 'tcp' | 'udp',
-  address: string,
-  port: number,
-  options: { netns?: string; timeoutS?: number } = {},
-): Answer | undefined {
-  const seconds = options.timeoutS ?? 1
-  const target = `${protocol.toUpperCase()}:${address.includes(':') ? `[${address}]` : address}:${port}`
-  const script = `echo hello | socat -t${seconds} -T${seconds} - ${target}${protocol === 'tcp' ? `,connect-timeout=${seconds}` : ''}`
-  const enter = options.netns ? ['nsenter', `--net=${options.netns}`] : []
-  return parseAnswer(machine.tryRun(...enter, 'sh', '-c', script).stdout)
-}
-
-/** `web [0000:0000:0000:0000:0000:ffff:c633:6402]` is what a socket for both families prints of 198.51.100.2. */
-export function parseAnswer(line: string): Answer | undefined {
-  const [, name, peer] = /^(\S+) \[?([0-9a-f:.]+)\]?$/.exec(line.trim()) ?? []
-  if (!name || !peer) return undefined
-  const mapped = /^0000:0000:0000:0000:0000:ffff:(..)(..):(..)(..)$/.exec(peer)
-  if (mapped)
-    return {
-      name,
-      peer: mapped
-        .slice(1)
-        .map(hex => Number.parseInt(hex, 16))
-        .join('.'),
-    }
-  return { name, peer: new URL(`http://[${peer}]`).hostname.slice(1, -1) }
 }

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { addresses, ask, Host } from '../helpers/host.js'
+import { addresses, Host } from '../helpers/host.js'
 import { repo } from '../helpers/machine.js'
+import { ask, pings } from '../helpers/vantage.js'
 
 // The command line on a host of its own, from outside: what a user types, judged by `ip`, by `nft` and by other machines.
 
@@ -28,9 +29,6 @@ afterEach(() => {
 const serve = (sandbox: string, ...ports: string[]) =>
   host.serve(`serve-${sandbox}`, 'ip', 'netns', 'exec', sandbox, `${repo}/test/helpers/serve`, sandbox, ...ports)
 const endServe = (sandbox: string) => host.end(`serve-${sandbox}`)
-const netns = (sandbox: string) => ({ netns: `/run/netns/${sandbox}` })
-const pings = (sandbox: string, address: string): boolean =>
-  host.tryRun('ip', 'netns', 'exec', sandbox, 'busybox', 'ping', '-c', '1', '-W', '1', address).status === 0
 
 interface Addressed {
   ifname: string
@@ -90,9 +88,9 @@ describe('a bridge network', () => {
     host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24')
     expect(attach('lab', 'a')).toBe('10.30.0.2')
     expect(attach('lab', 'b')).toBe('10.30.0.3')
-    expect(pings('a', '10.30.0.3')).toBe(true)
+    expect(pings(host.sandbox('a'), '10.30.0.3')).toBe(true)
     expect(host.tryTsnet('exec', 'b', '--', 'busybox', 'ping', '-c', '1', '10.30.0.2').status).toBe(0)
-    expect(pings('a', '10.30.0.1')).toBe(true)
+    expect(pings(host.sandbox('a'), '10.30.0.1')).toBe(true)
   })
 
   test('is listed as JSON that parses, in ls and in inspect, with what is attached', () => {
@@ -115,9 +113,9 @@ describe('a bridge network', () => {
     host.tsnet('network', 'create', 'dual', '--subnet', '10.30.0.0/24', '--ipv6', '--subnet', 'fd00:30::/64')
     attach('dual', 'a')
     const a = addresses
-    expect(ask(host, 'tcp', a.beyond4, 80, netns('a'))).toEqual({ name: 'outside', peer: a.host4 })
-    expect(ask(host, 'udp', a.beyond4, 53, netns('a'))).toEqual({ name: 'outside', peer: a.host4 })
-    expect(ask(host, 'tcp', a.beyond6, 80, netns('a'))).toEqual({ name: 'outside', peer: a.host6 })
+    expect(ask(host.sandbox('a'), 'tcp', a.beyond4, 80)).toEqual({ name: 'outside', peer: a.host4 })
+    expect(ask(host.sandbox('a'), 'udp', a.beyond4, 53)).toEqual({ name: 'outside', peer: a.host4 })
+    expect(ask(host.sandbox('a'), 'tcp', a.beyond6, 80)).toEqual({ name: 'outside', peer: a.host6 })
   })
 
   test('that is internal reaches nothing outside and is reached by nobody, but by its own', () => {
@@ -126,11 +124,11 @@ describe('a bridge network', () => {
     attach('shut', 'a')
     attach('shut', 'b')
     attach('lab', 'c')
-    expect(pings('a', '10.31.0.3')).toBe(true)
-    expect(pings('a', addresses.outside4)).toBe(false)
-    expect(pings('c', '10.31.0.2')).toBe(false)
+    expect(pings(host.sandbox('a'), '10.31.0.3')).toBe(true)
+    expect(pings(host.sandbox('a'), addresses.outside4)).toBe(false)
+    expect(pings(host.sandbox('c'), '10.31.0.2')).toBe(false)
     host.outside.run('ip', 'route', 'add', '10.31.0.0/24', 'via', addresses.host4)
-    expect(host.outside.tryRun('busybox', 'ping', '-c', '1', '-W', '1', '10.31.0.2').status).not.toBe(0)
+    expect(pings(host.outside, '10.31.0.2')).toBe(false)
     host.outside.run('ip', 'route', 'del', '10.31.0.0/24')
   })
 
@@ -139,10 +137,10 @@ describe('a bridge network', () => {
     host.tsnet('network', 'create', 'two', '--subnet', '10.31.0.0/24')
     attach('one', 'a')
     attach('two', 'b')
-    expect(pings('a', '10.31.0.2')).toBe(false)
-    expect(pings('b', '10.30.0.2')).toBe(false)
+    expect(pings(host.sandbox('a'), '10.31.0.2')).toBe(false)
+    expect(pings(host.sandbox('b'), '10.30.0.2')).toBe(false)
     host.outside.run('ip', 'route', 'add', '10.30.0.0/24', 'via', addresses.host4)
-    expect(host.outside.tryRun('busybox', 'ping', '-c', '1', '-W', '1', '10.30.0.2').status).not.toBe(0)
+    expect(pings(host.outside, '10.30.0.2')).toBe(false)
     host.outside.run('ip', 'route', 'del', '10.30.0.0/24')
   })
 
@@ -150,8 +148,8 @@ describe('a bridge network', () => {
     host.tsnet('network', 'create', 'apart', '--subnet', '10.30.0.0/24', '-o', 'icc=false')
     attach('apart', 'a')
     attach('apart', 'b')
-    expect(pings('a', '10.30.0.3')).toBe(false)
-    expect(pings('a', addresses.outside4)).toBe(true)
+    expect(pings(host.sandbox('a'), '10.30.0.3')).toBe(false)
+    expect(pings(host.sandbox('a'), addresses.outside4)).toBe(true)
   })
 
   test('has the bridge name and MTU that were asked for, at both ends of every cable', () => {
@@ -209,8 +207,8 @@ describe('tsnet connect', () => {
     expect(ask(host, 'tcp', '127.0.0.1', 8080)?.name).toBe('web')
     expect(ask(host, 'tcp', '127.0.0.1', 8081)?.name).toBe('web')
     expect(ask(host.outside, 'tcp', a.host4, 8081)).toBeUndefined()
-    expect(ask(host, 'tcp', a.host4, 8080, netns('client'))?.name).toBe('web')
-    expect(ask(host, 'tcp', a.host4, 8080, netns('web'))?.name).toBe('web')
+    expect(ask(host.sandbox('client'), 'tcp', a.host4, 8080)?.name).toBe('web')
+    expect(ask(host.sandbox('web'), 'tcp', a.host4, 8080)?.name).toBe('web')
     await endServe('web')
   })
 })
@@ -227,5 +225,5 @@ test('one hundred connects at once get one hundred different addresses and no er
   const inside = names.flatMap(name => globalAddresses(linkIn(name, 'eth0')))
   expect(new Set(inside).size).toBe(100)
   expect(new Set(connected.map(({ stdout }) => stdout.trim()))).toEqual(new Set(inside))
-  expect(pings('s0', inside[99]!.split('/')[0]!)).toBe(true)
+  expect(pings(host.sandbox('s0'), inside[99]!.split('/')[0]!)).toBe(true)
 })

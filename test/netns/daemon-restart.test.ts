@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { addresses, ask, Host } from '../helpers/host.js'
+import { addresses, Host } from '../helpers/host.js'
 import { repo, until } from '../helpers/machine.js'
+import { ask, pings } from '../helpers/vantage.js'
 
 // Crash-only: the store says what should be, and start-up is the same code as repair.
 
@@ -34,8 +35,7 @@ beforeEach(() => {
   settled = meaning()
 })
 
-const pings = (address: string): boolean =>
-  host.tryRun('ip', 'netns', 'exec', 'b', 'busybox', 'ping', '-c', '1', '-W', '1', address).status === 0
+const reaches = (address: string): boolean => pings(host.sandbox('b'), address)
 
 /** What the objects are, without what a kernel numbers anew: names, addresses, MACs, MTUs inside; endpoints and ports. */
 function meaning(): string {
@@ -105,8 +105,8 @@ describe('a daemon that is started again', () => {
     expect(host.links().has('lab0')).toBe(false)
     await host.startTsnet()
     expect(meaning()).toBe(settled)
-    expect(pings('10.30.0.2')).toBe(true)
-    expect(pings('fd00:30::2')).toBe(true)
+    expect(reaches('10.30.0.2')).toBe(true)
+    expect(reaches('fd00:30::2')).toBe(true)
     await host.serve('serve', 'ip', 'netns', 'exec', 'a', `${repo}/test/helpers/serve`, 'a', '80/tcp')
     expect(ask(host.outside, 'tcp', addresses.host4, 8080)).toEqual({ name: 'a', peer: addresses.outside4 })
     expect(ask(host, 'tcp', '127.0.0.1', 8081)?.name).toBe('a')
@@ -150,14 +150,14 @@ describe('tsnet reconcile', () => {
     ['the firewall table is gone', ['nft', 'delete', 'table', 'inet', 'tsnet']],
   ])('repairs it when %s, and says so before and while it does', async (_what, damage) => {
     host.run(...damage)
-    expect(meaning() === settled && pings('10.30.0.1')).toBe(false)
+    expect(meaning() === settled && reaches('10.30.0.1')).toBe(false)
     const announced = host.tsnet('reconcile', '--dry-run')
     expect(announced).not.toBe('')
     expect(host.tsnet('reconcile', '--dry-run')).toBe(announced)
     expect(host.tsnet('reconcile')).toBe(announced)
     expect(host.tsnet('reconcile', '--dry-run')).toBe('')
     expect(meaning()).toBe(settled)
-    await until('b to reach its gateway', () => pings('10.30.0.1'))
-    expect(pings('10.30.0.2')).toBe(true)
+    await until('b to reach its gateway', () => reaches('10.30.0.1'))
+    expect(reaches('10.30.0.2')).toBe(true)
   })
 })

@@ -1,0 +1,160 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { refusal, removeAll, removeContainers, runContainer, runServing } from '../helpers/docker.js'
+import { addresses, Host } from '../helpers/host.js'
+import { ask, type Vantage } from '../helpers/vantage.js'
+
+// Published ports of real containers: where they answer, where they do not, and whom the container sees.
+
+let host: Host
+let bare: string
+
+beforeAll(async () => {
+  host = await Host.start()
+  await host.startTsnet()
+  await host.startDocker()
+})
+afterAll(() => host?.stop())
+beforeEach(() => {
+  bare = host.snapshot()
+})
+afterEach(() => {
+  removeAll(host)
+  expect(host.snapshot()).toBe(bare)
+})
+
+const { host4, host6, outside4, outside6 } = addresses
+const portsServed = ['80/tcp', '53/udp', '9000/tcp', '9001/tcp', '9002/tcp']
+
+describe.each([
+  ["Docker's IPAM", []],
+  ["tsnet's IPAM", ['--ipam-driver', 'tsnet']],
+])('with %s', (_whose, ipam) => {
+  /** A web server with every form of -p, a neighbour on its network, and a container on another network. */
+  async function publish(...flags: string[]): Promise<void> {
+    host.docker('network', 'create', '-d', 'tsnet', ...ipam, '--subnet', '10.20.0.0/24', ...flags, 'web')
+    host.docker('network', 'create', '-d', 'tsnet', ...ipam, '--subnet', '10.21.0.0/24', 'other')
+    const published = ['8080:80', '127.0.0.1:8081:80', '53:53/udp', '9000-9002:9000-9002', '80']
+    await runServing(host, 'web', 'web', portsServed, ...published.flatMap(spec => ['-p', spec]))
+    await runContainer(host, 'neighbour', 'web')
+    await runContainer(host, 'stranger', 'other')
+  }
+
+  test('each form of -p answers where it should, and nowhere else', async () => {
+    await publish()
+    const everywhere: [string, Vantage][] = [
+      ['outside', host.outside],
+      ['host', host],
+      ['neighbour', host.container('neighbour')],
+      ['stranger', host.container('stranger')],
+      ['itself', host.container('web')],
+    ]
+    for (const [where, from] of everywhere) {
+      expect([where, ask(from, 'tcp', host4, 8080)?.name]).toEqual([where, 'web'])
+      expect([where, ask(from, 'udp', host4, 53)?.name]).toEqual([where, 'web'])
+      expect([where, [9000, 9001, 9002].map(port => ask(from, 'tcp', host4, port)?.name)]).toEqual([
+        where,
+        ['web', 'web', 'web'],
+      ])
+      // bound to 127.0.0.1 only
+      expect([where, ask(from, 'tcp', host4, 8081)]).toEqual([where, undefined])
+      // never published
+      expect([where, ask(from, 'tcp', host4, 9003)]).toEqual([where, undefined])
+    }
+    expect(ask(host, 'tcp', '127.0.0.1', 8080)?.name).toBe('web')
+    expect(ask(host, 'tcp', '127.0.0.1', 8081)?.name).toBe('web')
+    expect(ask(host, 'udp', '127.0.0.1', 53)?.name).toBe('web')
+    expect(ask(host.outside, 'tcp', host6, 8080)?.name).toBe('web')
+    expect(ask(host, 'tcp', '::1', 8080)?.name).toBe('web')
+  })
+
+  test('127.0.0.1 of the host stays out of reach of a machine that routes to it', async () => {
+    await publish()
+    host.outside.run(
+      'ip',
+      'route',
+      'add',
+      'table',
+      'local',
+      'unicast',
+      '127.0.0.1/32',
+      'via',
+      host4,
+      'dev',
+      'eth0',
+      'metric',
+      '0',
+    )
+    host.outside.run('sysctl', '-qw', 'net.ipv4.conf.all.route_localnet=1')
+    host.outside.run('ip', 'route', 'del', 'local', '127.0.0.0/8', 'table', 'local')
+    host.outside.run('ip', 'route', 'del', 'local', '127.0.0.1', 'table', 'local')
+    try {
+      expect(ask(host.outside, 'tcp', '127.0.0.1', 8081)).toBeUndefined()
+    } finally {
+      host.outside.run('ip', 'link', 'set', 'lo', 'down')
+      host.outside.run('ip', 'route', 'del', '127.0.0.1/32', 'table', 'local')
+      host.outside.run('ip', 'link', 'set', 'lo', 'up')
+      host.outside.run('ip', 'addr', 'replace', '127.0.0.1/8', 'dev', 'lo')
+    }
+  })
+
+  test('the container sees the address of a client outside as it is', async () => {
+    await publish('--ipv6', '--subnet', 'fd00:20::/64')
+    expect(ask(host.outside, 'tcp', host4, 8080)?.peer).toBe(outside4)
+    expect(ask(host.outside, 'udp', host4, 53)?.peer).toBe(outside4)
+    expect(ask(host.outside, 'tcp', host4, 9001)?.peer).toBe(outside4)
+    expect(ask(host.outside, 'tcp', host6, 8080)?.peer).toBe(outside6)
+    expect(ask(host.outside, 'udp', host6, 53)?.peer).toBe(outside6)
+    expect(ask(host.container('stranger'), 'tcp', host4, 8080)?.peer).toBe('10.21.0.2')
+  })
+
+  test('-p 80 takes a free port, which tsnet ps tells', async () => {
+    await publish()
+    const [web] = host
+      .tsnetJson<{ bindings: Record<string, unknown>[] }[]>('ps')
+      .filter(({ bindings }) => bindings.length > 0)
+    const given = new Set([8080, 8081, 53, 9000])
+    const free = web!.bindings.find(({ hostPort, hostIp }) => hostIp === '0.0.0.0' && !given.has(hostPort as number))
+    expect(free).toMatchObject({ containerPort: 80, protocol: 'tcp' })
+    expect(ask(host.outside, 'tcp', host4, Number(free!.hostPort))).toEqual({ name: 'web', peer: outside4 })
+  })
+
+  test('a port answers no more when its container has stopped, and again when it has started', async () => {
+    await publish()
+    host.docker('stop', 'web')
+    expect(ask(host.outside, 'tcp', host4, 8080)).toBeUndefined()
+    expect(ask(host, 'tcp', '127.0.0.1', 8081)).toBeUndefined()
+    host.docker('start', 'web')
+    expect(ask(host.outside, 'tcp', host4, 8080)?.name).toBe('web')
+  })
+
+  test('a port that is taken is refused by naming the holder, and the holder keeps it', async () => {
+    await publish()
+    const [holder] = host
+      .tsnetJson<{ name: string; bindings: object[] }[]>('ps')
+      .filter(({ bindings }) => bindings.length > 0)
+    const said = refusal(host, 'run', '-d', '--name', 'second', '--network', 'web', '-p', '8080:80', 'busybox', 'true')
+    expect(said).toMatch(/8080/)
+    expect(said).toContain(holder!.name)
+    expect(ask(host.outside, 'tcp', host4, 8080)?.name).toBe('web')
+    removeContainers(host, 'second')
+  })
+})
+
+test('a port that a program of the host holds is refused by naming the program', async () => {
+  host.docker('network', 'create', '-d', 'tsnet', 'web')
+  await host.serve('squatter', 'socat', 'TCP-LISTEN:9090,fork', 'SYSTEM:true')
+  expect(refusal(host, 'run', '-d', '--name', 'web', '--network', 'web', '-p', '9090:80', 'busybox', 'true')).toMatch(
+    /9090.*socat/,
+  )
+  await host.end('squatter')
+})
+
+test('a published port is out of reach of the programs of the host and of Docker itself', async () => {
+  host.docker('network', 'create', '-d', 'tsnet', 'web')
+  await runContainer(host, 'web', 'web', '-p', '8080:80')
+  expect(host.tryRun('timeout', '1', 'socat', 'TCP-LISTEN:8080', 'SYSTEM:true').stderr).toMatch(
+    /Address already in use/,
+  )
+  expect(refusal(host, 'run', '-d', '--name', 'second', '-p', '8080:80', 'busybox', 'true')).toMatch(/8080/)
+  removeContainers(host, 'second')
+})

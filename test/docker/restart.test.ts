@@ -1,0 +1,115 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { attachmentOf, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
+import { addresses, Host } from '../helpers/host.js'
+import { until } from '../helpers/machine.js'
+import { ask, pings } from '../helpers/vantage.js'
+
+// The daemon and dockerd die and come back; containers go on talking.
+
+let host: Host
+let bare: string
+
+beforeAll(async () => {
+  host = await Host.start()
+  await host.startTsnet()
+  await host.startDocker()
+})
+afterAll(() => host?.stop())
+beforeEach(() => {
+  bare = host.snapshot()
+})
+afterEach(() => {
+  removeAll(host)
+  expect(host.snapshot()).toBe(bare)
+})
+
+const { host4, outside4 } = addresses
+const talk = (): unknown => ask(host.container('one'), 'tcp', 'two', 80)?.name
+
+describe.each([
+  ["Docker's IPAM", []],
+  ["tsnet's IPAM", ['--ipam-driver', 'tsnet']],
+])('with %s', (_whose, ipam) => {
+  async function twoContainers(...flags: string[]): Promise<void> {
+    host.docker('network', 'create', '-d', 'tsnet', ...ipam, '--subnet', '10.20.0.0/24', 'web')
+    await runContainer(host, 'one', 'web', ...flags)
+    await runContainer(host, 'two', 'web', '-p', '8080:80', ...flags)
+  }
+
+  test('while the daemon is dead by kill -9, containers talk and published ports answer', async () => {
+    await twoContainers()
+    await host.killTsnet()
+    expect(talk()).toBe('two')
+    expect(ask(host.outside, 'tcp', host4, 8080)).toEqual({ name: 'two', peer: outside4 })
+    await host.startTsnet()
+    expect(talk()).toBe('two')
+    expect(ask(host.outside, 'tcp', host4, 8080)).toEqual({ name: 'two', peer: outside4 })
+    expect(host.tsnet('reconcile', '--dry-run')).toBe('')
+  })
+
+  test('after kill -9 and a new start, new containers start and old ones stop cleanly', async () => {
+    await twoContainers()
+    await host.killTsnet()
+    await host.startTsnet()
+    await runContainer(host, 'three', 'web')
+    expect(ask(host.container('three'), 'tcp', 'one', 80)?.name).toBe('one')
+    expect(new Set(['one', 'two', 'three'].map(name => attachmentOf(host, name, 'web').IPAddress)).size).toBe(3)
+    host.docker('stop', 'one', 'two')
+    expect(ask(host.outside, 'tcp', host4, 8080)).toBeUndefined()
+    expect(host.tsnetJson('ps')).toHaveLength(1)
+    host.docker('start', 'one', 'two')
+    await until('the containers to talk again', talk)
+  })
+
+  test('containers that stopped while the daemon was dead leave nothing once it is back', async () => {
+    await twoContainers()
+    await host.killTsnet()
+    // dockerd asks a dead plugin for about 15 seconds, then goes on without it
+    const stopped = host.start('/usr/bin/docker', 'kill', 'one')
+    await host.startTsnet()
+    expect((await stopped).status).toBe(0)
+    await until('the endpoint to go', () => host.tsnetJson('ps').length === 1, 30_000)
+    expect(ask(host.outside, 'tcp', host4, 8080)?.name).toBe('two')
+  })
+
+  test('networks work after a restart of dockerd, and containers that restart always are back', async () => {
+    await twoContainers('--restart', 'always')
+    await host.stopDocker()
+    expect(host.tsnetJson('ps')).toEqual([])
+    await host.startDocker()
+    await until('the containers to talk', talk, 30_000)
+    expect(ask(host.outside, 'tcp', host4, 8080)).toEqual({ name: 'two', peer: outside4 })
+    await runContainer(host, 'three', 'web')
+    expect(ask(host.container('three'), 'tcp', 'one', 80)?.name).toBe('one')
+  })
+
+  test('networks work after dockerd has been killed, and no endpoint of its containers is left', async () => {
+    await twoContainers()
+    const { IPAddress } = attachmentOf(host, 'one', 'web')
+    await host.end('dockerd', 'KILL')
+    await host.startDocker()
+    removeContainers(host, 'one', 'two')
+    await runContainer(host, 'three', 'web', '--ip', IPAddress, '-p', '8080:80')
+    expect(ask(host.outside, 'tcp', host4, 8080)?.name).toBe('three')
+    await until('the endpoints of the dead to go', () => host.tsnetJson('ps').length === 1, 30_000)
+  })
+
+  test('both restarted, dockerd first: everything works', async () => {
+    await twoContainers('--restart', 'always')
+    await host.stopDocker()
+    await host.stopTsnet()
+    await host.startTsnet()
+    await host.startDocker()
+    await until('the containers to talk', talk, 30_000)
+    expect(pings(host.container('one'), 'two')).toBe(true)
+  })
+})
+
+test('with the daemon down, a container on its network is refused with an error, and others start', async () => {
+  host.docker('network', 'create', '-d', 'tsnet', 'web')
+  await host.killTsnet()
+  expect(refusal(host, 'run', '--rm', '--network', 'web', 'busybox', 'true')).toMatch(/tsnet/)
+  host.docker('run', '--rm', 'busybox', 'true')
+  await host.startTsnet()
+  await runContainer(host, 'one', 'web')
+})
