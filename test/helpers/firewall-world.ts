@@ -5,10 +5,12 @@ import { makeNetns, removeNetns, run, sweep } from './netns.js'
  * A host with three networks and a machine outside, all made with `ip`:
  *
  *   outside 192.0.2.9, 2001:db8::9 ── 192.0.2.1, 2001:db8::1 host ─┬─ br-a 10.20.0.1, fd00:20::1 ── a1 .2, a2 .3
- *                                                                  ├─ br-b 10.21.0.1, fd00:21::1 ── b1 .2
+ *                                                                  ├─ br-b 10.21.0.1, fd00:21::1 ── b1 .2, b2 .3
  *                                                                  └─ br-i 10.22.0.1, fd00:22::1 ── i1 .2, i2 .3   (internal)
+ *
+ * The machine outside and b2 play tricks: they have no loopback of their own, send 127/8 to the host, and b2 has the address 127.0.0.2.
  */
-export const members = { a1: ['a', 2], a2: ['a', 3], b1: ['b', 2], i1: ['i', 2], i2: ['i', 3] } as const
+export const members = { a1: ['a', 2], a2: ['a', 3], b1: ['b', 2], b2: ['b', 3], i1: ['i', 2], i2: ['i', 3] } as const
 export type Member = keyof typeof members
 export const networks = { a: 20, b: 21, i: 22 } as const
 export type NetworkName = keyof typeof networks
@@ -53,13 +55,15 @@ export function makeWorld(): World {
     ip(ns, `addr add 2001:db8::${last}/64 dev eth0 nodad`)
     ip(ns, 'link set eth0 up')
   }
-  // A machine that knows the way to the containers and is told to send even 127/8 to the host.
+  const withoutLoopback = (ns: string, gateway: string) => {
+    sysctl(ns, 'net.ipv4.conf.all.route_localnet=1')
+    ip(ns, 'addr del 127.0.0.1/8 dev lo')
+    ip(ns, `route add 127.0.0.0/8 via ${gateway}`)
+  }
+  withoutLoopback(outside, '192.0.2.1')
+  // It knows the way to the containers, too.
   ip(outside, 'route add 10.0.0.0/8 via 192.0.2.1')
   ip(outside, 'route add fd00::/16 via 2001:db8::1')
-  sysctl(outside, 'net.ipv4.conf.all.route_localnet=1')
-  ip(outside, 'route del local 127.0.0.0/8 dev lo table local')
-  ip(outside, 'route del local 127.0.0.1 dev lo table local')
-  ip(outside, 'route add 127.0.0.0/8 via 192.0.2.1 src 192.0.2.9')
   // A host whose administrator has opened 127/8 to the wire, as kube-proxy does.
   sysctl(host, 'net.ipv4.conf.eth0.route_localnet=1')
 
@@ -85,6 +89,11 @@ export function makeWorld(): World {
     ip(ns, `route add default via ${gateway4(network)}`)
     ip(ns, `route add default via ${gateway6(network)}`)
   }
+  withoutLoopback(netnsOf.b2 ?? '', gateway4('b'))
+  ip(netnsOf.b2 ?? '', 'addr add 127.0.0.2/32 dev eth0')
+  // The kernel gives link-local addresses when it notices the carrier, up to a second later.
+  for (const ns of [host, outside])
+    run(ns, 'timeout', '5', 'sh', '-c', 'until ip -6 addr show dev eth0 | grep -q fe80; do sleep 0.02; done')
   const agents = Object.fromEntries(Object.entries(netnsOf).map(([name, ns]) => [name, new NetAgent(ns)]))
   return {
     host,

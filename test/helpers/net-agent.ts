@@ -9,6 +9,8 @@ export interface Question {
   host: string
   port: number
   timeoutMs?: number
+  /** source address; for udp */
+  from?: string
 }
 
 /** A process in a namespace that serves and asks (net-agent.mjs). */
@@ -37,6 +39,11 @@ export class NetAgent {
   /** What the server says: `NAME SOURCE`, or `refused`, or `nothing`. */
   ask(question: Question): Promise<string> {
     return this.#command({ op: 'ask', timeoutMs: 700, ...question })
+  }
+
+  /** The sources that have asked here, whether or not an answer could reach them. */
+  async seen(): Promise<string[]> {
+    return (await this.#command({ op: 'seen' })).split(' ')
   }
 
   close(): void {

@@ -50,6 +50,8 @@ const bindings: PortBinding[] = [
   binding({ hostIp: '2001:db8::1', hostPort: 8082, containerIp: address6('a1') }),
   binding({ hostPort: 9000, containerPort: 9000, size: 3 }),
   binding({ hostIp: '::', containerIp: address6('a1'), hostPort: 9000, containerPort: 9000, size: 3 }),
+  binding({ hostIp: '192.0.2.1', hostPort: 9200, containerPort: 9200, size: 3 }),
+  binding({ hostIp: '2001:db8::1', containerIp: address6('a1'), hostPort: 9200, containerPort: 9200, size: 3 }),
   binding({ hostPort: 9010, containerPort: 9000, size: 3 }),
   binding({ hostIp: '::', hostPort: 8090 }),
   binding({ protocol: 'sctp', hostPort: 7777, containerPort: 7000 }),
@@ -81,9 +83,10 @@ beforeAll(async () => {
     await world.agents[m].listen('tcp', 80, m)
     await world.agents[m].listen('udp', 53, m)
   }
-  for (const port of [9000, 9001, 9002, 9100, 9102]) await world.agents.a1.listen('tcp', port, `a1:${port}`)
+  for (const port of [9000, 9001, 9002, 9100, 9102, 9200, 9202]) await world.agents.a1.listen('tcp', port, `a1:${port}`)
   await world.agents.outside.listen('tcp', 80, 'outside')
   await world.agents.host.listen('tcp', 4000, 'host')
+  await world.agents.host.listen('udp', 4000, 'host')
 })
 
 afterAll(async () => {
@@ -107,6 +110,8 @@ const paths: Path[] = [
   ['outside to a port published at that address', 'outside', 'tcp', '2001:db8::1', 8082, `a1 ${out6}`],
   ['outside to a range onto itself, first', 'outside', 'tcp', '192.0.2.1', 9000, `a1:9000 ${out4}`],
   ['outside to a range onto itself, last', 'outside', 'tcp', '2001:db8::1', 9002, `a1:9002 ${out6}`],
+  ['outside to a range at that address, last', 'outside', 'tcp', '192.0.2.1', 9202, `a1:9202 ${out4}`],
+  ['outside to a range at that address, first', 'outside', 'tcp', '2001:db8::1', 9200, `a1:9200 ${out6}`],
   ['outside to a range onto another', 'outside', 'tcp', '192.0.2.1', 9011, `a1:9001 ${out4}`],
   ['outside past the end of a range', 'outside', 'tcp', '192.0.2.1', 9003, 'refused'],
   [
@@ -134,6 +139,8 @@ const paths: Path[] = [
   ['outside to a udp port for 127.0.0.1 alone', 'outside', 'udp', '127.0.0.1', 8081, 'nothing'],
   ['outside to a range for 127.0.0.1 alone', 'outside', 'tcp', '127.0.0.1', 9101, 'nothing'],
   ['outside to that port by another address', 'outside', 'tcp', '192.0.2.1', 8081, 'refused'],
+  ["a container to the host's 127.0.0.1", 'b2', 'tcp', '127.0.0.1', 4000, 'nothing'],
+  ['a container to a port for 127.0.0.1 alone', 'b2', 'tcp', '127.0.0.1', 8081, 'nothing'],
   ['a container to its own published port', 'a1', 'tcp', '192.0.2.1', 8080, `a1 ${gateway4('a')}`],
   ['a container to its own published port', 'a1', 'tcp', '2001:db8::1', 8080, `a1 ${gateway6('a')}`],
   ['a container to its own published port by the gateway', 'a1', 'udp', gateway4('a'), 5353, `a1 ${gateway4('a')}`],
@@ -174,6 +181,20 @@ function bridgeNetfilter(on: boolean): void {
 }
 
 function describePaths(): void {
+  it("a container cannot pass for the host's own loopback", async () => {
+    for (const from of [address4('b2'), '127.0.0.2'])
+      await world.agents.b2.ask({ protocol: 'udp', host: gateway4('b'), port: 4000, from, timeoutMs: 200 })
+    const got = await world.agents.host.seen()
+    expect(got).toContain(address4('b2'))
+    expect(got).not.toContain('127.0.0.2')
+  })
+
+  it('a neighbour by the link-local address of the host is served by the proxy', async () => {
+    const [, linkLocal] = /(fe80\S+)\//.exec(run(world.host, 'ip', '-6', 'addr', 'show', 'dev', 'eth0')) ?? []
+    const got = await world.agents.outside.ask({ protocol: 'tcp', host: `${linkLocal}%eth0`, port: 8080 })
+    expect(got).toBe(`a1 ${gateway6('a')}`)
+  })
+
   it.concurrent.each(paths)('%s: %s by %s to %s port %i gets "%s"', async (_, from, protocol, host, port, want) => {
     const got = await world.agents[from].ask({ protocol, host, port })
     expect(got).toBe(want)
