@@ -1,0 +1,149 @@
+import { chmodSync, closeSync, existsSync, fstatSync, ftruncateSync, mkdirSync, openSync, readSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { open, type RootDatabase } from 'lmdb'
+import { messageOf, NetError, unavailable } from '../errors.js'
+import { type Batch, type Commit, type Contents, EmbeddedStore, type Journal, logLength, nothing } from './core.js'
+import type { Store } from './store.js'
+
+/** The schema of every record in the file. A file with a higher number was written by a newer tsnet. */
+export const schemaVersion = 1
+
+type Key = ['revision'] | ['data', string] | ['log', number] | ['lease', string]
+
+/**
+ * The embedded store in one lmdb file (mode 0600, its folder 0700), made when missing.
+ *
+ * Be aware: a transaction is acknowledged when lmdb has committed and synced it, on lmdb's own thread: it survives
+ * kill -9 and, as far as the disk tells the truth, a power cut. The contents are read once, here; the file has one
+ * owner, and a second process that writes to it would not be noticed.
+ * @throws {NetError} Unavailable: the file is damaged or newer than this program; the message says what to do
+ */
+export function openLmdb(path: string): Store {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  chmodSync(dirname(path), 0o700)
+  const db = openFile(path)
+  try {
+    return new EmbeddedStore(new LmdbJournal(db), readContents(db, path))
+  } catch (error) {
+    void db.close()
+    throw error
+  }
+}
+
+const startEmpty = 'move it away to begin with an empty store'
+const damaged = (path: string, why: string, cause?: unknown): NetError =>
+  unavailable(`the store ${path} is damaged (${why}): restore it from a backup, or ${startEmpty}`, { cause })
+
+function openFile(path: string): RootDatabase<string, Key> {
+  try {
+    if (existsSync(path)) checkHeader(path)
+    const db = open<string, Key>({ path, noSubdir: true, encoding: 'string' })
+    for (const file of [path, `${path}-lock`]) chmodSync(file, 0o600)
+    return db
+  } catch (error) {
+    if (error instanceof NetError) throw error
+    throw unavailable(`the store ${path} cannot be opened: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+/** `struct MDB_page_header`, then `struct MDB_meta`, as lmdb-js 3 lays them out on a 64-bit machine (its mdb.c); byte offsets. */
+const metaPage = { magic: 24, pageSize: 48, lastPage: 144, transaction: 152, end: 160 }
+const lmdbMagic = 0xbeefc0de
+
+/**
+ * What lmdb does not survive must not reach it: a file that is no lmdb file (SIGSEGV) and one that was cut short (SIGBUS).
+ * A file may rightly end before its last page, if that page is free; so the missing end is filled up with zeros,
+ * which lmdb reports as a damaged page wherever it needs one.
+ */
+function checkHeader(path: string): void {
+  const file = openSync(path, 'r+')
+  try {
+    const size = fstatSync(file).size
+    if (size === 0) return
+    const readMeta = (at: number) => {
+      const bytes = new DataView(new ArrayBuffer(metaPage.end))
+      const length = readSync(file, bytes, 0, metaPage.end, at)
+      if (length < metaPage.end || bytes.getUint32(metaPage.magic, true) !== lmdbMagic)
+        throw damaged(path, 'it is not an lmdb file')
+      return bytes
+    }
+    const first = readMeta(0)
+    const second = readMeta(first.getUint32(metaPage.pageSize, true))
+    const [a, b] = [first, second].map(meta => meta.getBigUint64(metaPage.transaction, true)) as [bigint, bigint]
+    const latest = a >= b ? first : second
+    const pages = latest.getBigUint64(metaPage.lastPage, true) + 1n
+    const wanted = Number(pages) * latest.getUint32(metaPage.pageSize, true)
+    if (size < wanted) ftruncateSync(file, wanted)
+  } finally {
+    closeSync(file)
+  }
+}
+
+/** Every record is JSON, `{ v: schema version, value }`. */
+const format = (value: unknown): string => JSON.stringify({ v: schemaVersion, value })
+
+function parse<T>(path: string, key: Key, text: string): T {
+  let record: { v?: unknown; value?: unknown } | null
+  try {
+    record = JSON.parse(text)
+  } catch (error) {
+    throw damaged(path, `the value of ${key.join(' ')} is not JSON`, error)
+  }
+  if (typeof record?.v !== 'number' || record.value === undefined)
+    throw damaged(path, `the value of ${key.join(' ')} has no schema version`)
+  if (record.v > schemaVersion)
+    throw unavailable(
+      `the store ${path} was written by a newer tsnet (schema ${record.v}, this one knows ${schemaVersion}): run that version, or ${startEmpty}`,
+    )
+  return record.value as T
+}
+
+type DataRecord = { value: unknown; revision: number; lease?: string | undefined }
+
+function readContents(db: RootDatabase<string, Key>, path: string): Contents {
+  const contents = nothing()
+  try {
+    // First, so that a newer store is refused as newer whatever else is in it.
+    const revision = db.get(['revision'])
+    if (revision !== undefined) contents.revision = parse(path, ['revision'], revision)
+    for (const { key, value: text } of db.getRange()) {
+      if (key[0] === 'data') {
+        const { value, revision, lease } = parse<DataRecord>(path, key, text)
+        const kept = JSON.stringify(value)
+        contents.entries.set(key[1], { text: kept, revision, ...(lease !== undefined && { lease }) })
+      } else if (key[0] === 'log') contents.log.push(parse<Commit>(path, key, text))
+      else if (key[0] === 'lease') contents.leases.set(key[1], parse<number>(path, key, text))
+    }
+  } catch (error) {
+    throw error instanceof NetError ? error : damaged(path, messageOf(error), error)
+  }
+  return contents
+}
+
+class LmdbJournal implements Journal {
+  constructor(readonly db: RootDatabase<string, Key>) {}
+
+  async write({ commits, leases }: Batch): Promise<void> {
+    const { db } = this
+    await db.batch(() => {
+      for (const [id, ttlMs] of leases)
+        ttlMs === undefined ? db.remove(['lease', id]) : db.put(['lease', id], format(ttlMs))
+      for (const { revision, edits } of commits) {
+        for (const edit of edits) {
+          if (edit.type === 'delete') db.remove(['data', edit.key])
+          else {
+            const { text, lease } = edit
+            db.put(['data', edit.key], format({ value: JSON.parse(text), revision, lease } satisfies DataRecord))
+          }
+        }
+        db.put(['log', revision], format({ revision, edits } satisfies Commit))
+        db.remove(['log', revision - logLength])
+        db.put(['revision'], format(revision))
+      }
+    })
+  }
+
+  close(): Promise<void> {
+    return this.db.close()
+  }
+}
