@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -270,6 +270,74 @@ describe("dockerd's orders of calls", () => {
         await net(method, { DiscoveryType: 1, DiscoveryData: { Address: '10.0.0.1', BindAddress: '', Self: true } }),
       ).toEqual({})
     expect(door.calls).toEqual([])
+  })
+})
+
+describe('what dockerd 20.10.24 really sent', () => {
+  type Sent = { method: string; body: string }
+  /** A dual-stack network; a container with a MAC and ports, stopped; a container with `--ip`, removed; the network removed. */
+  const recorded = readFileSync(new URL('../fixtures/plugin/dockerd-20.10.jsonl', import.meta.url), 'utf8')
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line) as Sent)
+
+  it('is answered without an error, though each message comes twice', async () => {
+    for (const { method, body } of recorded.flatMap(sent => [sent, sent])) {
+      const reply = await dockerd.send(method, body)
+      expect([method, reply.status, reply.body.Err]).toEqual([method, 200, undefined])
+    }
+    expect([door.networks.size, door.endpoints.size]).toEqual([0, 0])
+  })
+
+  it('reaches the door as what the user had asked for', async () => {
+    for (const { method, body } of recorded) await dockerd.send(method, body)
+    const networkId = expect.stringMatching(/^f7ddab75c0af/)
+    const endpointId = expect.stringMatching(/^9bd87aeda686/)
+    expect(door.calls.slice(0, 7)).toEqual([
+      [
+        'createNetwork',
+        {
+          networkId,
+          options: { mtu: '1400' },
+          internal: false,
+          ipv6: true,
+          pools: [
+            {
+              family: 4,
+              assignedBy: 'docker',
+              subnet: '10.20.0.0/24',
+              gateway: '10.20.0.1',
+              auxAddresses: { r: '10.20.0.9' },
+            },
+            { family: 6, assignedBy: 'docker', subnet: 'fd00:20::/64', gateway: 'fd00:20::1', auxAddresses: {} },
+          ],
+        },
+      ],
+      [
+        'createEndpoint',
+        { networkId, endpointId, addresses: ['10.20.0.2/24', 'fd00:20::2/64'], mac: '02:42:aa:bb:cc:dd' },
+      ],
+      ['join', networkId, endpointId, expect.stringMatching(/netns\/155b6259c347$/)],
+      [
+        'publish',
+        networkId,
+        endpointId,
+        [
+          { protocol: 'tcp', hostPort: { first: 8080, last: 8080 }, containerPort: { first: 80, last: 80 } },
+          { protocol: 'tcp', hostPort: { first: 7000, last: 7000 }, containerPort: { first: 7000, last: 7000 } },
+          {
+            protocol: 'tcp',
+            hostIp: '127.0.0.1',
+            hostPort: { first: 8000, last: 8010 },
+            containerPort: { first: 80, last: 80 },
+          },
+          { protocol: 'udp', containerPort: { first: 53, last: 53 } },
+        ],
+      ],
+      ['revoke', networkId, endpointId],
+      ['leave', networkId, endpointId],
+      ['deleteEndpoint', networkId, endpointId],
+    ])
   })
 })
 
