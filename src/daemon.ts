@@ -17,7 +17,7 @@ import { Kernel } from './netlink/kernel.js'
 import { currentNetns } from './netlink/netns.js'
 import { createPluginServer } from './plugin-api/server.js'
 import { KernelNamespaces } from './sandbox/namespaces.js'
-import { openLmdbStore } from './store/lmdb.js'
+import { openLmdb } from './store/lmdb.js'
 import { absent, put, type Store, StoreConflict } from './store/store.js'
 import { type Undo, withUndo } from './undo.js'
 import { packageVersion } from './version.js'
@@ -63,7 +63,7 @@ async function stop(undo: Undo, log: Log): Promise<void> {
 async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Controller> {
   const guard = await claimNetns()
   undo.add('give the namespace free', () => guard.close())
-  const store = await openLmdbStore(options.stateDir)
+  const store = openLmdb(join(options.stateDir, 'tsnet.lmdb'))
   undo.add('close the store', () => store.close())
   const kernel = openKernel()
   undo.add('close the kernel sockets', () => kernel.close())

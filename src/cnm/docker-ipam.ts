@@ -1,5 +1,6 @@
 import { invalid, notFound } from '../errors.js'
-import { type CnmDeps, dockerOwner, gatewayOwner, withPrefixLength } from './networks.js'
+import { withPrefixLength } from '../ipam/subnets.js'
+import { type CnmDeps, dockerOwner, gatewayOwner } from './networks.js'
 import type { DockerAddressRequest, DockerPoolGrant, DockerPoolRequest } from './specs.js'
 
 /** Owner of pools that dockerd asked for and no network has come for yet. */

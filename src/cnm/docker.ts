@@ -1,12 +1,12 @@
 import { invalid, notFound } from '../errors.js'
-import { prefixLengthOf } from '../ipam/cidr.js'
+import { addressOf, prefixLengthOf } from '../ipam/subnets.js'
 import type { KeyedLock } from '../locks.js'
 import { checkLinkName, randomMac, shortId } from '../names.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
 import { DockerIpam } from './docker-ipam.js'
 import { type EndpointDeps, hostLinkName, removeEndpoint } from './endpoints.js'
-import { addressOf, adoptSubnet, deleteNetwork, dockerOwner, establish, subnetOf } from './networks.js'
+import { adoptSubnet, deleteNetwork, dockerOwner, establish, subnetOf } from './networks.js'
 import type {
   DockerAddressRequest,
   DockerEndpointSpec,

@@ -1,9 +1,9 @@
 import { conflict, invalid } from '../errors.js'
-import { contains, familyOf } from '../ipam/cidr.js'
+import { addressOf, familyOf, holds } from '../ipam/subnets.js'
 import { checkLinkName, checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { Namespaces, Place, WantedSandbox } from './driver.js'
-import { addressOf, type CnmDeps, subnetOf } from './networks.js'
+import { type CnmDeps, subnetOf } from './networks.js'
 import type { ConnectSpec } from './specs.js'
 import type { Endpoint, Family, Network, Route, Sandbox } from './types.js'
 
@@ -146,7 +146,7 @@ async function chooseAddresses(
 function chooseSubnet(network: Network, family: Family, asked: string | undefined) {
   const subnets = network.subnets.filter(subnet => subnet.family === family)
   if (asked === undefined) return subnets.find(({ dockerNetworkId }) => dockerNetworkId === undefined) ?? subnets[0]
-  const subnet = familyOf(asked) === family ? subnets.find(candidate => contains(candidate.subnet, asked)) : undefined
+  const subnet = familyOf(asked) === family ? subnets.find(candidate => holds(candidate.subnet, asked)) : undefined
   if (subnet === undefined) {
     const known = subnets.length === 0 ? `it has none for IPv${family}` : subnets.map(s => s.subnet).join(', ')
     throw invalid(`address ${asked} is in no subnet of network ${network.name} (${known})`)

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { conflict, invalid } from '../errors.js'
-import { contains, familyOf, parseSubnet, prefixLengthOf } from '../ipam/cidr.js'
 import type { Ipam } from '../ipam/ipam.js'
+import { addressOf, familyOf, holds, parseSubnet } from '../ipam/subnets.js'
 import type { Log } from '../log.js'
 import { checkObjectName, randomId } from '../names.js'
 import { type Undo, withUndo } from '../undo.js'
@@ -95,7 +95,7 @@ function wantedSubnets(spec: NetworkSpec): WantedSubnet[] {
   if (!wanted.some(({ family }) => family === 4)) wanted.unshift({ family: 4, auxAddresses: {} })
   if (spec.ipv6 === true && !wanted.some(({ family }) => family === 6)) wanted.push({ family: 6, auxAddresses: {} })
   const holder = (what: string, address: string): WantedSubnet => {
-    const found = wanted.find(({ subnet }) => subnet !== undefined && contains(subnet, address))
+    const found = wanted.find(({ subnet }) => subnet !== undefined && holds(subnet, address))
     if (found !== undefined) return found
     const subnets = wanted.flatMap(({ subnet }) => subnet ?? [])
     throw invalid(
@@ -185,13 +185,7 @@ export async function adoptSubnet(ipam: Ipam, owner: string, pool: DockerPool, u
 
 /** The subnet of a network that an address lies in. */
 export const subnetOf = (network: Network, address: string): Subnet | undefined =>
-  network.subnets.find(({ subnet }) => contains(subnet, addressOf(address)))
-
-/** `10.30.0.2/24` -> `10.30.0.2` */
-export const addressOf = (cidr: string): string => cidr.replace(/\/\d+$/, '')
-
-/** `10.30.0.2`, in 10.30.0.0/24 -> `10.30.0.2/24` */
-export const withPrefixLength = (address: string, subnet: string): string => `${address}/${prefixLengthOf(subnet)}`
+  network.subnets.find(({ subnet }) => holds(subnet, addressOf(address)))
 
 const asksInternal = (options: unknown): boolean =>
   typeof options === 'object' && options !== null && 'internal' in options && options.internal === true

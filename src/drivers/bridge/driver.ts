@@ -3,7 +3,7 @@ import type { Endpoint, Family, PortBinding } from '../../cnm/types.js'
 import { conflict, invalid } from '../../errors.js'
 import { resolveBindings } from '../../firewall/publish.js'
 import { bindingElements, type FilteredNetwork, networkElements } from '../../firewall/rules.js'
-import { addressOf, contains } from '../../ipam/cidr.js'
+import { addressOf, holds } from '../../ipam/subnets.js'
 import { shortId } from '../../names.js'
 import { openNetns } from '../../netlink/netns.js'
 import { linkAdd } from '../../netlink/requests.js'
@@ -113,7 +113,7 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
       routes: [],
     }
     for (const { family, gateway, subnet } of network.subnets) {
-      if (gateway === undefined || !endpoint.addresses.some(address => contains(subnet, addressOf(address)))) continue
+      if (gateway === undefined || !endpoint.addresses.some(address => holds(subnet, addressOf(address)))) continue
       if (!network.internal) attachment.gateways[family] ??= gateway
       // without a default route the way to the network's other subnets has to be told
       else

@@ -1,6 +1,7 @@
 import type { Step } from '../../cnm/driver.js'
 import type { Endpoint, Network } from '../../cnm/types.js'
 import { conflict } from '../../errors.js'
+import { withPrefixLength } from '../../ipam/subnets.js'
 import { randomMac, shortId } from '../../names.js'
 import type { Kernel } from '../../netlink/kernel.js'
 import type { Address, Link } from '../../netlink/objects.js'
@@ -84,7 +85,7 @@ function differences(kernel: Kernel, network: BridgeNetwork, link: Link, address
 function gatewayAddresses(network: BridgeNetwork): string[] {
   return network.subnets.flatMap(({ family, gateway, subnet }) => {
     if (gateway === undefined || (family === 4 && network.options.inhibit_ipv4)) return []
-    return [`${gateway}/${subnet.slice(subnet.indexOf('/') + 1)}`]
+    return [withPrefixLength(gateway, subnet)]
   })
 }
 
