@@ -1,0 +1,30 @@
+import { invalid } from '../errors.js'
+
+/** How the text after a flag becomes a value. Each throws InvalidParameter; repeatable flags get what they had so far. */
+
+export const collect = (text: string, before: string[] | undefined): string[] => [...(before ?? []), text]
+
+/** A repeatable `KEY=VALUE`; a key counts once, since one of two values would be lost without a word. */
+export const collectPairs =
+  (flag: string) =>
+  (text: string, before: Record<string, string> | undefined): Record<string, string> => {
+    const at = text.indexOf('=')
+    if (at < 1) throw invalid(`${flag} ${text} must be KEY=VALUE`)
+    const key = text.slice(0, at)
+    if (before !== undefined && Object.hasOwn(before, key)) throw invalid(`${flag} ${key} is given twice`)
+    // fromEntries, since assigning to __proto__ would not make a key
+    return Object.fromEntries([...Object.entries(before ?? {}), [key, text.slice(at + 1)]])
+  }
+
+/** `CIDR[,VIA]`: a route on the link, or through a next hop. The daemon checks the addresses. */
+export function parseRoute(text: string): { destination: string; via?: string } {
+  const [destination = '', via, ...rest] = text.split(',')
+  if (destination === '' || via === '' || rest.length > 0) throw invalid(`--route ${text} must be CIDR or CIDR,VIA`)
+  return { destination, ...(via !== undefined && { via }) }
+}
+
+export function parsePid(text: string): number {
+  const pid = Number(text)
+  if (!/^\d+$/.test(text) || pid < 1 || pid > 2 ** 22) throw invalid(`--pid ${text} must be the id of a process`)
+  return pid
+}

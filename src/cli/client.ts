@@ -1,0 +1,74 @@
+import { request } from 'node:http'
+import { forbidden, isErrorKind, NetError, unavailable } from '../errors.js'
+
+/** The REST API as the CLI uses it: one connection a call, since a command makes only a few. */
+export class Client {
+  constructor(readonly socketPath: string) {}
+
+  get<T>(...path: string[]): Promise<T> {
+    return this.#call<T>('GET', path)
+  }
+
+  post<T>(path: string[], body: object = {}): Promise<T> {
+    return this.#call<T>('POST', path, body)
+  }
+
+  async delete(...path: string[]): Promise<void> {
+    await this.#call('DELETE', path)
+  }
+
+  async #call<T>(method: string, path: string[], body?: object): Promise<T> {
+    const { status, text } = await this.#send(method, `/v1/${path.map(encodeURIComponent).join('/')}`, body)
+    let answer: unknown
+    try {
+      answer = text === '' ? undefined : JSON.parse(text)
+    } catch (error) {
+      throw unavailable(`what answers on ${this.socketPath} is not a tsnet daemon`, { cause: error })
+    }
+    if (status < 300) return answer as T
+    const { kind, message } = (answer as { error?: { kind?: unknown; message?: unknown } } | undefined)?.error ?? {}
+    if (isErrorKind(kind)) throw new NetError(kind, String(message))
+    throw unavailable(`what answers on ${this.socketPath} is not a tsnet daemon: it says ${status} to ${method}`)
+  }
+
+  #send(method: string, path: string, body?: object): Promise<{ status: number; text: string }> {
+    const payload = body === undefined ? undefined : JSON.stringify(body)
+    const headers = payload === undefined ? {} : { 'content-type': 'application/json' }
+    return new Promise((resolve, reject) => {
+      const failed = (error: NodeJS.ErrnoException) => reject(this.#explain(error))
+      // No agent: a kept-alive connection would keep the process alive too.
+      const outgoing = request({ socketPath: this.socketPath, method, path, headers, agent: false }, response => {
+        let text = ''
+        response.setEncoding('utf8')
+        response.on('data', (part: string) => {
+          text += part
+        })
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, text }))
+        response.on('error', failed)
+      })
+      outgoing.on('error', failed)
+      outgoing.end(payload)
+    })
+  }
+
+  #explain(error: NodeJS.ErrnoException): NetError {
+    const path = this.socketPath
+    switch (error.code) {
+      case 'ENOENT':
+      case 'ENOTDIR':
+      case 'ECONNREFUSED':
+        return unavailable(
+          `no daemon answers on ${path}: start it as root with "tsnet daemon", or name its socket with --socket or TSNET_SOCKET`,
+          { cause: error },
+        )
+      case 'EACCES':
+      case 'EPERM':
+        return forbidden(`no permission to use ${path}: it takes root or a member of group docker`, { cause: error })
+      case 'ECONNRESET':
+      case 'EPIPE':
+        return unavailable(`the daemon on ${path} ended the connection before it had answered`, { cause: error })
+      default:
+        return unavailable(`the daemon on ${path} cannot be reached: ${error.message}`, { cause: error })
+    }
+  }
+}

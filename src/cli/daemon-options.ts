@@ -1,0 +1,183 @@
+import { isIP } from 'node:net'
+import { hostname } from 'node:os'
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import { invalid, notImplemented } from '../errors.js'
+import type { LogLevel } from '../log.js'
+import { checkLinkName } from '../names.js'
+import { suggestion } from '../nearest.js'
+import { defaultSocket } from './session.js'
+
+/** What the daemon is told: flags of `tsnet daemon`, or lines of its configuration file under the same names. */
+export interface DaemonOptions {
+  /** absolute path of the API's socket */
+  socket: string
+  /** absolute path of the directory in which dockerd looks for plugin sockets */
+  pluginDir: string
+  /** what `docker network create -d` is given */
+  pluginName: string
+  stateDir: string
+  /** where the namespaces of sandboxes get their names */
+  netnsDir: string
+  store: 'lmdb'
+  /** how other hosts know this one */
+  hostName: string
+  /** address, or link that has it, at which other hosts reach this one; undefined: the link of the default route */
+  advertise: string | undefined
+  firewall: 'auto' | 'nftables'
+  logLevel: LogLevel
+}
+
+/** One row: a flag of the daemon, a key of its configuration file, and a field of DaemonOptions. */
+export interface DaemonOption<T> {
+  /** without dashes; the key in the file */
+  flag: string
+  /** in the help text: `--flag PLACEHOLDER` */
+  placeholder: string
+  help: string
+  /** what applies when nothing is said */
+  default: T
+  /** @throws {NetError} */
+  parse(text: string): T
+}
+
+const absolute = (text: string): string => {
+  if (text === '') throw invalid('a path must not be empty')
+  return resolve(text)
+}
+
+const oneOf =
+  <T extends string>(what: string, words: readonly T[]) =>
+  (text: string): T => {
+    const word = words.find(known => known === text)
+    if (word === undefined) throw invalid(`${what} "${text}" must be ${words.join(', ')}${suggestion(text, words)}`)
+    return word
+  }
+
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const satisfies readonly LogLevel[]
+
+export const daemonOptionTable: { [K in keyof DaemonOptions]: DaemonOption<DaemonOptions[K]> } = {
+  socket: {
+    flag: 'socket',
+    placeholder: 'PATH',
+    help: 'where the API listens (also TSNET_SOCKET)',
+    default: defaultSocket,
+    parse: absolute,
+  },
+  pluginDir: {
+    flag: 'plugin-dir',
+    placeholder: 'DIR',
+    help: 'where dockerd looks for plugin sockets',
+    default: '/run/docker/plugins',
+    parse: absolute,
+  },
+  pluginName: {
+    flag: 'plugin-name',
+    placeholder: 'NAME',
+    help: "the driver's name in docker network create -d NAME",
+    default: 'tsnet',
+    parse: text => {
+      if (!/^[a-z0-9][a-z0-9_.-]{0,62}$/.test(text))
+        throw invalid(
+          `plugin name "${text}" must be 1 to 63 of a-z, 0-9, "_", "." and "-", starting with a letter or digit`,
+        )
+      return text
+    },
+  },
+  stateDir: {
+    flag: 'state-dir',
+    placeholder: 'DIR',
+    help: 'where the embedded store is kept',
+    default: '/var/lib/tsnet',
+    parse: absolute,
+  },
+  netnsDir: {
+    flag: 'netns-dir',
+    placeholder: 'DIR',
+    help: "where sandboxes' namespaces get their names",
+    default: '/run/netns',
+    parse: absolute,
+  },
+  store: {
+    flag: 'store',
+    placeholder: 'lmdb',
+    help: 'where objects are kept: lmdb (this host, under --state-dir)',
+    default: 'lmdb',
+    parse: text => {
+      if (text.startsWith('etcd://'))
+        throw notImplemented(`store ${text}: keeping objects in etcd is not implemented yet`)
+      return oneOf('store', ['lmdb'])(text)
+    },
+  },
+  hostName: {
+    flag: 'host-name',
+    placeholder: 'NAME',
+    help: 'how other hosts know this one',
+    default: hostname(),
+    parse: text => {
+      if (!/^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/.test(text))
+        throw invalid(`host name "${text}" must be letters, digits, "." and "-", 253 at most`)
+      return text
+    },
+  },
+  advertise: {
+    flag: 'advertise',
+    placeholder: 'IP|IFNAME',
+    help: 'the address, or the link that has it, at which other hosts reach this one',
+    default: undefined,
+    parse: text => (/[.:]/.test(text) ? checkAddress(text) : checkLinkName(text, 'advertised link')),
+  },
+  firewall: {
+    flag: 'firewall',
+    placeholder: 'auto|nftables',
+    help: 'what rules are written with',
+    default: 'auto',
+    parse: text => {
+      if (text === 'iptables') throw notImplemented('firewall iptables is not implemented yet: use auto or nftables')
+      return oneOf('firewall', ['auto', 'nftables'])(text)
+    },
+  },
+  logLevel: {
+    flag: 'log-level',
+    placeholder: 'LEVEL',
+    help: logLevels.join(', '),
+    default: 'info',
+    parse: oneOf('log level', logLevels),
+  },
+}
+
+export const defaultConfigFile = '/etc/tsnet/tsnet.yaml'
+
+function checkAddress(text: string): string {
+  // a link name may hold a dot too: eth0.100
+  if (isIP(text) !== 0) return text
+  if (text.includes(':')) throw invalid(`advertised address "${text}" is not an IP address`)
+  return checkLinkName(text, 'advertised link')
+}
+
+/**
+ * Texts by flag name, from the most important source to the least, made into options.
+ * @throws {NetError} InvalidParameter or NotImplemented, naming the flag's value and the rule
+ */
+export function parseDaemonOptions(...sources: Readonly<Record<string, string>>[]): DaemonOptions {
+  const values = Object.entries(daemonOptionTable).map(([key, row]) => {
+    const text = sources.map(source => source[row.flag]).find(found => found !== undefined)
+    return [key, text === undefined ? row.default : row.parse(text)]
+  })
+  return Object.fromEntries(values) as DaemonOptions
+}
+
+export function addDaemonOptions(command: Command): Command {
+  for (const { flag, placeholder, help, default: standard } of Object.values(daemonOptionTable))
+    command.option(`--${flag} <${placeholder}>`, standard === undefined ? help : `${help} (default: ${standard})`)
+  return command
+}
+
+/** What was given on the command line, by flag: `--socket` may also stand before `daemon`. */
+export function textsByFlag(command: Command): Record<string, string> {
+  const given = { ...command.parent?.opts<Record<string, string>>(), ...command.opts<Record<string, string>>() }
+  const texts: Record<string, string> = {}
+  for (const [key, { flag }] of Object.entries(daemonOptionTable))
+    if (given[key] !== undefined) texts[flag] = given[key]
+  return texts
+}

@@ -1,0 +1,76 @@
+import type { NetworkSpec, NetworkView } from '../cnm/specs.js'
+import { shortId } from '../names.js'
+import { type Column, formatTable, listCell } from './output.js'
+import { forEachName, print, printJson, printLines, type Session } from './session.js'
+
+const columns: readonly Column<NetworkView>[] = [
+  ['NETWORK ID', network => shortId(network.id)],
+  ['NAME', network => network.name],
+  ['DRIVER', network => network.driver],
+  ['SUBNETS', network => listCell(network.subnets.map(subnet => subnet.subnet))],
+  ['ENDPOINTS', network => String(network.endpoints.length)],
+  ['CREATED BY', network => network.createdBy],
+]
+
+/** The flags of `network create`, as commander names them. */
+export interface NetworkCreateFlags {
+  driver?: string
+  subnet?: string[]
+  ipRange?: string[]
+  gateway?: string[]
+  auxAddress?: Record<string, string>
+  ipv6?: true
+  internal?: true
+  opt?: Record<string, string>
+  label?: Record<string, string>
+}
+
+export async function createNetwork({ client, json }: Session, name: string, flags: NetworkCreateFlags): Promise<void> {
+  const spec: Record<keyof NetworkSpec, unknown> = {
+    name,
+    driver: flags.driver,
+    subnets: flags.subnet,
+    ipRanges: flags.ipRange,
+    gateways: flags.gateway,
+    auxAddresses: flags.auxAddress,
+    ipv6: flags.ipv6,
+    internal: flags.internal,
+    options: flags.opt,
+    labels: flags.label,
+  }
+  const network = await client.post<NetworkView>(['networks'], spec)
+  if (json) printJson(network)
+  else printLines([network.id])
+}
+
+export async function listNetworks({ client, json, quiet }: Session): Promise<void> {
+  const networks = await client.get<NetworkView[]>('networks')
+  if (quiet) printLines(networks.map(network => network.id))
+  else if (json) printJson(networks)
+  else print(formatTable(columns, networks))
+}
+
+export async function inspectNetworks({ client, quiet }: Session, refs: string[]): Promise<void> {
+  const found: NetworkView[] = []
+  await forEachName(refs, async ref => {
+    found.push(await client.get<NetworkView>('networks', ref))
+  })
+  if (quiet) printLines(found.map(network => network.id))
+  else printJson(found)
+}
+
+export async function removeNetworks({ client, json }: Session, refs: string[]): Promise<void> {
+  const deleted: string[] = []
+  await forEachName(refs, async ref => {
+    await client.delete('networks', ref)
+    deleted.push(ref)
+    if (!json) printLines([ref])
+  })
+  if (json) printJson({ deleted })
+}
+
+export async function pruneNetworks({ client, json }: Session): Promise<void> {
+  const answer = await client.post<{ deleted: string[] }>(['networks', 'prune'])
+  if (json) printJson(answer)
+  else printLines(answer.deleted)
+}
