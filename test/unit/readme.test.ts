@@ -1,0 +1,49 @@
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { daemonOptionTable } from '../../src/cli/daemon-options.js'
+import { createProgram } from '../../src/cli/program.js'
+import { bridgeOptions } from '../../src/drivers/bridge/options.js'
+import { helpOf } from '../../src/drivers/options.js'
+import { repo } from '../helpers/machine.js'
+
+// The README's tables of options are those of the code. A row that is missing here is printed as it should be.
+
+const readme = readFileSync(join(repo, 'README.md'), 'utf8')
+const cell = (text: string): string => text.replaceAll('|', '\\|')
+const missingFrom = (rows: string[]): string[] => rows.filter(row => !readme.includes(`${row}\n`))
+
+test('README lists every option of bridge networks with both names, its default and its meaning', () => {
+  const rows = helpOf(bridgeOptions).map(
+    ({ name, alias, default: standard, help }) =>
+      `| \`${name}\` | \`${alias}\` | ${standard && `\`${standard}\``} | ${cell(help)} |`,
+  )
+  expect(missingFrom(rows)).toEqual([])
+})
+
+test('README lists every option of the daemon with its default and its meaning', () => {
+  const rows = Object.values(daemonOptionTable).map(({ flag, placeholder, default: standard, help }) => {
+    const usual = standard === hostname() ? "the host's name" : standard === undefined ? '' : `\`${standard}\``
+    return `| \`--${flag} ${cell(placeholder)}\` | ${usual} | ${cell(help)} |`
+  })
+  expect(missingFrom(rows)).toEqual([])
+})
+
+test('README names every command and every flag of network create, connect and run', () => {
+  const [network, connect, run] = ['network', 'connect', 'run'].map(
+    name => createProgram().commands.find(command => command.name() === name)!,
+  )
+  const create = network!.commands.find(command => command.name() === 'create')!
+  const flags = [create, connect!, run!].flatMap(command =>
+    command.options.map(option => option.short ?? option.long ?? ''),
+  )
+  expect(flags.length).toBeGreaterThan(20)
+  expect(
+    flags.filter(
+      flag => !readme.includes(`\`${flag}`) && !readme.includes(`[${flag}`) && !readme.includes(`, ${flag}`),
+    ),
+  ).toEqual([])
+  const commands = createProgram().commands.flatMap(command => [command, ...command.commands])
+  expect(commands.map(command => command.name()).filter(name => !new RegExp(`\\b${name}\\b`).test(readme))).toEqual([])
+})
