@@ -1,0 +1,311 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { connect, createServer, type Server } from 'node:net'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import type { PortBinding } from '../../src/cnm/types.js'
+import { HostPorts } from '../../src/firewall/host-ports.js'
+import { resolveBindings } from '../../src/firewall/publish.js'
+import { enterNetnsForGood, openNetns } from '../../src/netlink/netns.js'
+import { formatBinding, parsePortSpec } from '../../src/ports/spec.js'
+import { makeNetns, needRoot, netnsPath, removeNetns, run, sweep } from '../helpers/netns.js'
+
+const prefix = 'tst-hp'
+let netns: string
+let held: HostPorts
+
+beforeAll(() => {
+  needRoot()
+  sweep(prefix)
+  netns = makeNetns(prefix)
+  run(netns, 'ip', 'addr', 'add', '192.0.2.1/32', 'dev', 'lo')
+  run(netns, 'ip', 'addr', 'add', '192.0.2.2/32', 'dev', 'lo')
+  run(netns, 'ip', 'addr', 'add', '2001:db8::1/128', 'dev', 'lo')
+  enterNetnsForGood(openNetns(netnsPath(netns)))
+  held = new HostPorts()
+})
+afterEach(() => held.close())
+afterAll(() => removeNetns(netns))
+
+const binding = (over: Partial<PortBinding> = {}): PortBinding => ({
+  protocol: 'tcp',
+  hostIp: '0.0.0.0',
+  hostPort: 8080,
+  containerIp: '10.20.0.2',
+  containerPort: 80,
+  size: 1,
+  ...over,
+})
+
+/** The judge: the kernel's own list of listening and bound sockets. */
+const sockets = (): string[] =>
+  run(netns, 'ss', '-Htuln')
+    .split('\n')
+    .filter(Boolean)
+    .map(line => {
+      const fields = line.split(/\s+/)
+      return `${fields[0]} ${fields[4]}`
+    })
+    .sort()
+
+describe('a held host port', () => {
+  it('is bound, at its address and family only, and free again when released', async () => {
+    const bindings = [
+      binding(),
+      binding({ hostIp: '::' }),
+      binding({ protocol: 'udp', hostIp: '192.0.2.1' }),
+      binding({ protocol: 'udp', hostIp: '2001:db8::1' }),
+      binding({ hostIp: '127.0.0.1', hostPort: 9000, size: 2 }),
+    ]
+    for (const b of bindings) await held.hold(b, 'web')
+    expect(sockets()).toEqual(
+      [
+        'tcp 0.0.0.0:8080',
+        'tcp [::]:8080',
+        'udp 192.0.2.1:8080',
+        'udp [2001:db8::1]:8080',
+        'tcp 127.0.0.1:9000',
+        'tcp 127.0.0.1:9001',
+      ].sort(),
+    )
+    for (const b of bindings) await held.release(b)
+    expect(sockets()).toEqual([])
+  })
+
+  it('is held once however often it is asked for, and released for good by one release', async () => {
+    await Promise.all([held.hold(binding(), 'web'), held.hold(binding(), 'web')])
+    await held.hold(binding(), 'web')
+    expect(sockets()).toEqual(['tcp 0.0.0.0:8080'])
+    await held.release(binding())
+    await held.release(binding())
+    expect(sockets()).toEqual([])
+  })
+
+  it("may be another endpoint's at another address", async () => {
+    await held.hold(binding({ hostIp: '192.0.2.1' }), 'web')
+    await held.hold(binding({ hostIp: '192.0.2.2', containerIp: '10.20.0.3' }), 'db')
+    expect(sockets()).toEqual(['tcp 192.0.2.1:8080', 'tcp 192.0.2.2:8080'])
+  })
+
+  it.each([
+    ['the same address', '0.0.0.0', '0.0.0.0'],
+    ['one address under all', '0.0.0.0', '192.0.2.1'],
+    ['all addresses over one', '192.0.2.1', '0.0.0.0'],
+    ['all IPv6 addresses over one', '2001:db8::1', '::'],
+  ])('is refused to another endpoint, naming the holder: %s', async (_, first, second) => {
+    for (const protocol of ['tcp', 'udp', 'sctp'] as const) {
+      await held.hold(binding({ protocol, hostIp: first }), 'web')
+      await expect(
+        held.hold(binding({ protocol, hostIp: second, containerIp: '10.20.0.3' }), 'db'),
+      ).rejects.toMatchObject({
+        kind: 'Conflict',
+        message: `port 8080/${protocol} on ${second} is in use by endpoint web`,
+      })
+    }
+  })
+
+  it('is refused when asked for twice at once: one wins', async () => {
+    const both = [held.hold(binding(), 'web'), held.hold(binding({ containerIp: '10.20.0.3' }), 'db')]
+    const got = await Promise.allSettled(both)
+    expect(got.map(result => result.status).sort()).toEqual(['fulfilled', 'rejected'])
+  })
+
+  it('is not released for an endpoint that does not hold it', async () => {
+    await held.hold(binding(), 'web')
+    await held.release(binding({ containerIp: '10.20.0.3' }))
+    expect(sockets()).toEqual(['tcp 0.0.0.0:8080'])
+  })
+
+  it('of a range is all or nothing', async () => {
+    await held.hold(binding({ hostPort: 9002 }), 'web')
+    const range = binding({ hostPort: 9000, size: 5, containerIp: '10.20.0.3' })
+    await expect(held.hold(range, 'db')).rejects.toThrow('port 9002/tcp on 0.0.0.0 is in use by endpoint web')
+    expect(sockets()).toEqual(['tcp 0.0.0.0:9002'])
+  })
+
+  it("is refused at an address that is not this host's", async () => {
+    await expect(held.hold(binding({ hostIp: '198.51.100.7' }), 'web')).rejects.toMatchObject({
+      kind: 'InvalidParameter',
+      message: 'port 8080/tcp on 198.51.100.7: 198.51.100.7 is no address of this host that a port can be published on',
+    })
+    expect(sockets()).toEqual([])
+  })
+
+  it('costs the same for the thousandth, and a range of ten thousand is held', async () => {
+    const timeMs = async (work: () => Promise<unknown>) => {
+      const start = performance.now()
+      await work()
+      return (performance.now() - start).toFixed(1)
+    }
+    const one = (i: number) => held.hold(binding({ hostPort: 10_000 + i }), 'web')
+    const firstMs = await timeMs(() => one(0))
+    const restMs = await timeMs(async () => {
+      for (let i = 1; i < 1000; i++) await one(i)
+    })
+    const rangeMs = await timeMs(() => held.hold(binding({ hostPort: 20_000, size: 10_000 }), 'web'))
+    expect(sockets().length).toBe(11_000)
+    const closeMs = await timeMs(() => held.close())
+    expect(sockets()).toEqual([])
+    console.log(
+      `first ${firstMs} ms, 999 more ${restMs} ms, a range of 10,000 ${rangeMs} ms, release of all ${closeMs} ms`,
+    )
+  })
+})
+
+describe('a port that another program has', () => {
+  let program: ChildProcess | undefined
+  afterEach(() => program?.kill())
+
+  it.each([
+    ['tcp', '0.0.0.0', 'TCP4-LISTEN:7001', '0.0.0.0'],
+    ['tcp', '192.0.2.1', 'TCP4-LISTEN:7002,bind=192.0.2.1', '0.0.0.0'],
+    ['tcp', '0.0.0.0', 'TCP6-LISTEN:7003,ipv6only=0', '0.0.0.0'],
+    ['tcp', '2001:db8::1', 'TCP6-LISTEN:7004,bind=[2001:db8::1]', '::'],
+    ['udp', '127.0.0.1', 'UDP4-RECV:7005,bind=127.0.0.1', '127.0.0.1'],
+  ] as const)('is refused, naming the program: %s on %s (%s) against %s', async (protocol, _, address, hostIp) => {
+    const port = Number(/:(\d+)/.exec(address)?.[1])
+    program = spawn('ip', ['netns', 'exec', netns, 'socat', '-u', address, 'STDOUT'])
+    while (!sockets().some(socket => socket.endsWith(`:${port}`))) await new Promise(resolve => setTimeout(resolve, 5))
+    await expect(held.hold(binding({ protocol, hostIp, hostPort: port }), 'web')).rejects.toMatchObject({
+      kind: 'Conflict',
+      message: `port ${port}/${protocol} on ${hostIp} is in use by socat (pid ${program.pid})`,
+    })
+  })
+})
+
+describe('the proxy on a held tcp port', () => {
+  let server: Server
+  afterEach(() => server.close())
+
+  /** Sends `text`, ends its half, and returns what comes back. */
+  const exchange = (host: string, port: number, text: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      let got = ''
+      const socket = connect({ host, port, allowHalfOpen: true }, () => socket.end(text))
+      socket.on('data', data => {
+        got += data
+      })
+      socket.on('end', () => resolve(got))
+      socket.on('error', reject)
+    })
+
+  it('carries a connection from IPv6 to IPv4, its two halves ending on their own', async () => {
+    server = createServer({ allowHalfOpen: true }, socket => {
+      let got = ''
+      socket.on('data', data => {
+        got += data
+      })
+      socket.on('end', () => socket.end(got.toUpperCase()))
+    })
+    await new Promise<void>(resolve => server.listen(80, '192.0.2.2', resolve))
+    await held.hold(binding({ hostIp: '::', containerIp: '192.0.2.2' }), 'web')
+    const text = 'x'.repeat(1 << 20)
+    expect(await exchange('::1', 8080, text)).toBe(text.toUpperCase())
+  })
+
+  it('ends its connections when the port is released, and refuses while there is no container', async () => {
+    server = createServer(socket => socket.on('error', () => {}))
+    await new Promise<void>(resolve => server.listen(80, '192.0.2.2', resolve))
+    const b = binding({ hostIp: '::', containerIp: '192.0.2.2' })
+    await held.hold(b, 'web')
+    const socket = connect(8080, '::1')
+    await new Promise(resolve => socket.on('connect', resolve))
+    const closed = new Promise(resolve => socket.on('close', resolve))
+    socket.on('error', () => {})
+    await held.release(b)
+    await closed
+    await expect(exchange('::1', 8080, '')).rejects.toThrow('ECONNREFUSED')
+    await held.hold(binding({ hostIp: '::', containerIp: '192.0.2.2', containerPort: 81 }), 'web')
+    expect(await exchange('::1', 8080, 'x').catch((error: Error) => error.message)).not.toContain('x')
+  })
+})
+
+describe('bindings resolved from what was asked', () => {
+  const resolve = async (specs: string[], addresses = ['10.20.0.2/24', 'fd00:20::2/64'], more = {}) => {
+    const got = await resolveBindings(specs.map(parsePortSpec), { addresses, held, owner: 'web', ...more })
+    return got.map(b => `${formatBinding(b)} ${b.containerIp}`)
+  }
+  const four = ['10.20.0.2/24']
+  const six = ['fd00:20::2/64']
+
+  it.each<[string, string[], string[], object, string[]]>([
+    [
+      'both families',
+      ['8080:80'],
+      [...four, ...six],
+      {},
+      ['0.0.0.0:8080->80/tcp 10.20.0.2', '[::]:8080->80/tcp fd00:20::2'],
+    ],
+    [
+      'IPv4 alone: the proxy serves ::',
+      ['80:80'],
+      four,
+      {},
+      ['0.0.0.0:80->80/tcp 10.20.0.2', '[::]:80->80/tcp 10.20.0.2'],
+    ],
+    ['IPv4 alone by udp', ['53:53/udp'], four, {}, ['0.0.0.0:53->53/udp 10.20.0.2']],
+    ['IPv6 alone', ['80:80'], six, {}, ['[::]:80->80/tcp fd00:20::2']],
+    ['one address', ['127.0.0.1:81:80'], [...four, ...six], {}, ['127.0.0.1:81->80/tcp 10.20.0.2']],
+    ['an IPv6 address to IPv4', ['[::1]:81:80'], four, {}, ['[::1]:81->80/tcp 10.20.0.2']],
+    ['a range', ['9000-9002:80-82/udp'], four, {}, ['0.0.0.0:9000-9002->80-82/udp 10.20.0.2']],
+    ['host_binding', ['80:80'], [...four, ...six], { hostBinding4: '192.0.2.1' }, ['192.0.2.1:80->80/tcp 10.20.0.2']],
+    [
+      'host_binding of both families',
+      ['80:80'],
+      [...four, ...six],
+      { hostBinding4: '192.0.2.1', hostBinding6: '2001:db8::1' },
+      ['192.0.2.1:80->80/tcp 10.20.0.2', '[2001:db8::1]:80->80/tcp fd00:20::2'],
+    ],
+  ])('%s', async (_, specs, addresses, more, want) => {
+    expect(await resolve(specs, addresses, more)).toEqual(want)
+    expect(sockets()).toEqual([])
+  })
+
+  it.each<[string, string, string[]]>([
+    ['127.0.0.1:80:80', 'endpoint web has no IPv4 address to publish at 127.0.0.1', six],
+    ['[::1]:80:80/udp', 'endpoint web has no IPv6 address to publish at ::1', four],
+  ])('refuses %s: %s', async (spec, why, addresses) => {
+    await expect(resolve([spec], addresses)).rejects.toMatchObject({
+      kind: 'InvalidParameter',
+      message: `port ${spec}: ${why}`,
+    })
+  })
+
+  it('choose one free port for all addresses, and hold it at once', async () => {
+    const got = await resolveBindings([parsePortSpec('80')], { addresses: [...four, ...six], held, owner: 'web' })
+    const port = got[0]?.hostPort ?? 0
+    expect(got.map(b => b.hostPort)).toEqual([port, port])
+    expect(port).toBeGreaterThanOrEqual(32768)
+    expect(sockets()).toEqual([`tcp 0.0.0.0:${port}`, `tcp [::]:${port}`])
+    for (const b of got) await held.hold(b, 'web')
+    for (const b of got) await held.release(b)
+    expect(sockets()).toEqual([])
+  })
+
+  it('choose from the range that is given, past what is taken by us, by others and by number', async () => {
+    const other = createServer()
+    await new Promise<void>(done => other.listen(8001, '192.0.2.1', done))
+    await held.hold(binding({ hostPort: 8000 }), 'db')
+    const specs = ['127.0.0.1:8002:81', '8000-8005:80']
+    expect((await resolve(specs, four)).map(text => text.split('->')[0])).toEqual([
+      '127.0.0.1:8002',
+      '0.0.0.0:8003',
+      '[::]:8003',
+    ])
+    other.close()
+  })
+
+  it('choose different ports when asked at once', async () => {
+    const all = await Promise.all(Array.from({ length: 20 }, () => resolve(['80'], four)))
+    expect(new Set(all.map(([first]) => first)).size).toBe(20)
+  })
+
+  it('let go what was chosen when a later one cannot be had', async () => {
+    await expect(resolve(['80', '127.0.0.1:80:80'], six)).rejects.toThrow('no IPv4 address')
+    expect(sockets()).toEqual([])
+    await held.hold(binding({ hostPort: 8000, size: 2 }), 'db')
+    await expect(resolve(['80', '8000-8001:80'], four)).rejects.toMatchObject({
+      kind: 'Conflict',
+      message: 'no free port in 8000-8001/tcp on 0.0.0.0 and ::',
+    })
+    expect(sockets()).toEqual(['tcp 0.0.0.0:8000', 'tcp 0.0.0.0:8001'])
+  })
+})

@@ -1,0 +1,141 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import type { PortBinding } from '../../src/cnm/types.js'
+import {
+  type Element,
+  formatElement,
+  keyOf,
+  nftTypeOf,
+  parseElement,
+  sameElement,
+  setNames,
+} from '../../src/firewall/elements.js'
+import { bindingElements, type FilteredNetwork, networkElements } from '../../src/firewall/rules.js'
+import { rulesOf } from '../../src/firewall/table.js'
+import { oneOfEach } from '../helpers/firewall-contract.js'
+
+const texts = (elements: Element[]): string[] => elements.map(e => `${e.set} ${formatElement(e)}`)
+const ruleset = readFileSync(new URL('../../src/firewall/ruleset.nft', import.meta.url), 'utf8')
+
+describe('the elements of a network', () => {
+  const network: FilteredNetwork = {
+    bridge: 'br-a',
+    subnets: [
+      { family: 4, subnet: '10.20.0.0/24' },
+      { family: 6, subnet: 'fd00:20::/64' },
+    ],
+    internal: false,
+    masquerade: true,
+    icc: true,
+  }
+  const own = ['own_net4 "br-a" . 10.20.0.0/24', 'own_net6 "br-a" . fd00:20::/64']
+  const both = ['masquerade4 "br-a"', 'masquerade6 "br-a"']
+  const intra = 'intra "br-a" . "br-a"'
+  it.each<[string, Partial<FilteredNetwork>, string[]]>([
+    ['as it comes', {}, ['bridges "br-a"', intra, ...both, ...own]],
+    ['with icc off', { icc: false }, ['bridges "br-a"', ...both, ...own]],
+    ['without masquerade', { masquerade: false }, ['bridges "br-a"', intra, ...own]],
+    ['internal, never masqueraded', { internal: true }, ['bridges "br-a"', 'internal "br-a"', intra, ...own]],
+    ['of IPv4 alone', { subnets: network.subnets.slice(0, 1) }, ['bridges "br-a"', intra, both[0]!, own[0]!]],
+  ])('%s', (_, over, want) => {
+    expect(texts(networkElements({ ...network, ...over }))).toEqual(want)
+  })
+})
+
+describe('the elements of a published port', () => {
+  const binding: PortBinding = {
+    protocol: 'tcp',
+    hostIp: '0.0.0.0',
+    hostPort: 8080,
+    containerIp: '10.20.0.2',
+    containerPort: 80,
+    size: 1,
+  }
+  const six = { hostIp: '::', containerIp: 'fd00::2' }
+  it.each<[string, Partial<PortBinding>, string[]]>([
+    ['at any address', {}, ['publish4_any 6 . 8080 : 10.20.0.2 . 80']],
+    ['at one address', { hostIp: '192.0.2.1' }, ['publish4 6 . 192.0.2.1 . 8080 : 10.20.0.2 . 80']],
+    ['at any IPv6 address', six, ['publish6_any 6 . 8080 : fd00::2 . 80']],
+    [
+      'a range onto itself, as one',
+      { containerPort: 8080, size: 100 },
+      ['publish4_any_range 6 . 8080-8179 : 10.20.0.2'],
+    ],
+    [
+      'a range onto another, port by port',
+      { size: 2, protocol: 'udp' },
+      ['publish4_any 17 . 8080 : 10.20.0.2 . 80', 'publish4_any 17 . 8081 : 10.20.0.2 . 81'],
+    ],
+    [
+      'for this host alone',
+      { hostIp: '127.0.0.1', protocol: 'sctp' },
+      ['publish4 132 . 127.0.0.1 . 8080 : 10.20.0.2 . 80', 'lo_only 132 . 127.0.0.1 . 8080'],
+    ],
+    [
+      'a range for this host alone',
+      { hostIp: '127.0.0.1', containerPort: 8080, size: 3 },
+      ['publish4_range 6 . 127.0.0.1 . 8080-8082 : 10.20.0.2', 'lo_only_range 6 . 127.0.0.1 . 8080-8082'],
+    ],
+    ['from IPv6 to IPv4: none, the proxy serves it', { hostIp: '::' }, []],
+    ['at ::1: none, the proxy serves it', { ...six, hostIp: '::1' }, []],
+    ['at a link-local address: none, the proxy serves it', { ...six, hostIp: 'fe80::1' }, []],
+  ])('%s', (_, over, want) => {
+    expect(texts(bindingElements({ ...binding, ...over }))).toEqual(want)
+  })
+})
+
+describe('an element', () => {
+  it('is told from others by its key, and its value is part of what it is', () => {
+    const port: Element = {
+      set: 'publish4_any',
+      protocol: 'tcp',
+      hostPort: 80,
+      containerIp: '10.0.0.2',
+      containerPort: 80,
+    }
+    expect(keyOf({ ...port, containerIp: '10.0.0.3' })).toBe(keyOf(port))
+    expect(sameElement({ ...port, containerIp: '10.0.0.3' }, port)).toBe(false)
+    expect(sameElement({ ...port }, port)).toBe(true)
+    expect(new Set(oneOfEach.map(keyOf)).size).toBe(oneOfEach.length)
+  })
+
+  it.each<[string, Element['set'], unknown]>([
+    ['another protocol', 'publish4_any', [{ concat: [1, 80] }, { concat: ['10.0.0.2', 80] }]],
+    ['a part too few', 'publish4_any', [{ concat: [6] }, { concat: ['10.0.0.2', 80] }]],
+    ['no value', 'publish4_any', { concat: [6, 80] }],
+    ['an address of the other family', 'publish4_any', [{ concat: [6, 80] }, { concat: ['fd00::2', 80] }]],
+    ['a number for a name', 'bridges', 7],
+    ['nothing', 'own_net4', null],
+  ])('is not read from %s', (_, set, json) => {
+    expect(parseElement(set, json)).toBeUndefined()
+  })
+
+  it('is read even when somebody gave it a comment', () => {
+    const got = parseElement('bridges', { elem: { val: 'br-a', comment: 'mine' } })
+    expect(got).toEqual({ set: 'bridges', link: 'br-a' })
+  })
+})
+
+describe('ruleset.nft', () => {
+  it('declares exactly the sets and maps that elements.ts describes, of the same types', () => {
+    const declared = [...ruleset.matchAll(/^ {2}(?:map|set) (\w+)\s+\{ type ([^;:]+?)(?: : ([^;]+))?;/gm)]
+    const got = Object.fromEntries(declared.map(([, name, key, value]) => [name, { key, value }]))
+    expect(got).toEqual(Object.fromEntries(setNames.map(name => [name, nftTypeOf(name)])))
+  })
+
+  it('has chains whose rules are counted a line each', () => {
+    expect(Object.fromEntries(rulesOf(ruleset))).toEqual({
+      guard: 4,
+      prerouting: 1,
+      output: 1,
+      publish: 10,
+      postrouting: 5,
+      forward: 8,
+      ours: 2,
+    })
+  })
+
+  it('says of every chain what it does', () => {
+    for (const [, body] of ruleset.matchAll(/^ {2}chain \w+ \{\n(.*)$/gm)) expect(body).toMatch(/^ {4}comment "/)
+  })
+})
