@@ -1,9 +1,11 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Element } from '../../src/firewall/elements.js'
 import { createFirewall } from '../../src/firewall/firewall.js'
+import { deleteForeignAccept, ensureForeignAccept } from '../../src/firewall/foreign.js'
 import { nftExecRunner } from '../../src/firewall/nft-exec.js'
 import { openRunner, type Runner } from '../../src/firewall/runner.js'
+import { noLog } from '../../src/log.js'
 import { enterNetnsForGood, openNetns } from '../../src/netlink/netns.js'
 import { firewallContract, oneOfEach } from '../helpers/firewall-contract.js'
 import { makeNetns, needRoot, netnsPath, removeNetns, sweep } from '../helpers/netns.js'
@@ -133,6 +135,83 @@ describe('the table in the kernel', () => {
       )
     }
     console.log(lines.join('\n'))
+  })
+})
+
+describe('beside other programs', () => {
+  it('works while iptables changes its own tables as fast as it can', async () => {
+    nft('flush ruleset')
+    const firewall = createFirewall(library)
+    await firewall.ensure()
+    const loop = 'while :; do iptables -A FORWARD -j ACCEPT; iptables -D FORWARD -j ACCEPT; done'
+    const other = spawn('sh', ['-c', loop], { stdio: 'ignore' })
+    const ended = new Promise(resolve => other.on('close', resolve))
+    try {
+      const until = performance.now() + 2000
+      for (let i = 0; performance.now() < until; i++) {
+        const element: Element = { set: 'lo_only', protocol: 'tcp', hostIp: '127.0.0.1', hostPort: i % 60_000 }
+        await firewall.apply({ add: [element], delete: [] })
+        if (i % 50 === 0) expect(await firewall.list()).toContainEqual(element)
+        await firewall.apply({ add: [], delete: [element] })
+        await new Promise(resolve => setImmediate(resolve))
+      }
+      expect(await firewall.list()).toEqual([])
+    } finally {
+      other.kill()
+      await ended
+      nft('flush ruleset')
+    }
+  })
+
+  it.each(['libnftables', 'nft'] as const)(
+    'has no iptables chain to add a rule to where there is none (%s)',
+    async name => {
+      const runner = name === 'nft' ? program : library
+      nft('flush ruleset')
+      expect(await ensureForeignAccept(runner, noLog)).toEqual({ added: [] })
+      await deleteForeignAccept(runner)
+      execFileSync('iptables', ['-P', 'FORWARD', 'DROP'])
+      const before = judged()
+      expect(await ensureForeignAccept(runner, noLog)).toEqual({ added: ['ip filter FORWARD'] })
+      execFileSync('iptables', [
+        '-C',
+        'FORWARD',
+        '-m',
+        'mark',
+        '--mark',
+        '0x800000/0x800000',
+        '-m',
+        'comment',
+        '--comment',
+        'tsnet',
+        '-j',
+        'ACCEPT',
+      ])
+      expect(await ensureForeignAccept(runner, noLog)).toEqual({ added: [] })
+      await deleteForeignAccept(runner)
+      expect(judged()).toBe(before)
+      nft('flush ruleset')
+    },
+  )
+
+  it('costs little to look whether iptables has our rule', async () => {
+    execFileSync('iptables', ['-P', 'FORWARD', 'DROP'])
+    for (let i = 0; i < 50; i++) execFileSync('iptables', ['-A', 'FORWARD', '-i', `docker${i}`, '-j', 'ACCEPT'])
+    await ensureForeignAccept(library, noLog)
+    const start = performance.now()
+    for (let i = 0; i < 20; i++) expect((await ensureForeignAccept(library, noLog)).added).toEqual([])
+    console.log(`iptables' FORWARD of 50 rules looked at in ${((performance.now() - start) / 20).toFixed(2)} ms`)
+    nft('flush ruleset')
+  })
+
+  it('tells of an iptables-legacy that filters here', async () => {
+    const warnings: string[] = []
+    const log = { ...noLog, warn: (_: object, message: string) => void warnings.push(message) }
+    await ensureForeignAccept(library, log)
+    expect(warnings).toEqual([])
+    execFileSync('iptables-legacy', ['-P', 'FORWARD', 'DROP'])
+    await ensureForeignAccept(library, log)
+    expect(warnings).toEqual(['iptables-legacy is in use: its FORWARD chain may drop container traffic'])
   })
 })
 
