@@ -29,6 +29,8 @@ interface HeldPort {
   target: ProxyTarget | undefined
   /** settles when the port is bound */
   listener: Promise<Listener>
+  /** being released */
+  closed?: Promise<void>
 }
 
 /**
@@ -118,26 +120,28 @@ export class HostPorts {
     const { protocol, hostIp, port } = want
     const other = this.#clash(protocol, hostIp, port)
     if (other) throw conflict(`${describe(want)} is in use by endpoint ${other.owner}`)
-    // Registered before it is bound: two requests at once must not both find it free.
-    const held: HeldPort = { ...want, listener: Promise.resolve({ close: async () => {} }) }
-    held.listener = listen({ protocol, hostIp, port, target: () => held.target })
-    const key = keyOf(protocol, port)
-    this.#held.set(key, [...(this.#held.get(key) ?? []), held])
-    try {
-      await held.listener
-    } catch (error) {
+    const held: HeldPort = { ...want, listener: listen({ protocol, hostIp, port, target: () => held.target }) }
+    held.listener = held.listener.catch(error => {
       this.#forget(held)
       throw explain(error, held, nameHolder)
-    }
+    })
+    // Registered before it is bound: two requests at once must not both find it free.
+    const key = keyOf(protocol, port)
+    this.#held.set(key, [...(this.#held.get(key) ?? []), held])
+    await held.listener
   }
 
-  async #drop(protocol: Protocol, hostIp: string, port: number): Promise<void> {
+  #drop(protocol: Protocol, hostIp: string, port: number): Promise<void> {
     const held = this.#find(protocol, hostIp, port)
-    if (!held) return
-    // A bind that failed has said so to whoever asked for it.
-    const listener = await held.listener.catch(() => undefined)
-    await listener?.close()
-    this.#forget(held)
+    if (!held) return Promise.resolve()
+    // Forgotten only once closed, so whoever asks again meanwhile is told the truth; and two releases at once close once.
+    held.closed ??= (async () => {
+      // A bind that failed has said so to whoever asked for it.
+      const listener = await held.listener.catch(() => undefined)
+      await listener?.close()
+      this.#forget(held)
+    })()
+    return held.closed
   }
 
   #forget(held: HeldPort): void {

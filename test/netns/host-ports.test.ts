@@ -79,6 +79,15 @@ describe('a held host port', () => {
     expect(sockets()).toEqual([])
   })
 
+  it('is released once when two ask for that at once', async () => {
+    for (const protocol of ['tcp', 'udp'] as const) {
+      const b = binding({ protocol })
+      await held.hold(b, 'web')
+      await Promise.all([held.release(b), held.release(b)])
+      expect(sockets()).toEqual([])
+    }
+  })
+
   it("may be another endpoint's at another address", async () => {
     await held.hold(binding({ hostIp: '192.0.2.1' }), 'web')
     await held.hold(binding({ hostIp: '192.0.2.2', containerIp: '10.20.0.3' }), 'db')
