@@ -38,10 +38,11 @@ need_packages() {
 need_build() {
   if ! [ node_modules/.package-lock.json -nt package-lock.json ]; then
     echo "npm ci"
-    npm ci --no-audit --no-fund --loglevel=error
+    npm ci --no-audit --no-fund --loglevel=error || return
   fi
   if ! [ -e dist/tsnet.js ] || [ -n "$(find src tsconfig.json package-lock.json -newer dist/tsnet.js -print -quit)" ]; then
     echo "npm run build"
-    npm run --silent build
+    # The compiler writes what it can even where it finds errors; that must not pass for a build.
+    npm run --silent build || { rm -f dist/tsnet.js && return 1; }
   fi
 }
