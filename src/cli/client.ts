@@ -1,8 +1,13 @@
-import { request } from 'node:http'
+import { Agent, request } from 'node:http'
 import { forbidden, isErrorKind, NetError, unavailable } from '../errors.js'
 
-/** The REST API as the CLI uses it: one connection a call, since a command makes only a few. */
+/**
+ * The REST API as the CLI uses it. The connection stays open between calls, without keeping the process alive: to close
+ * it, node:net looks at process.stderr, which makes a pipe there non-blocking also for the command that `exec` becomes.
+ */
 export class Client {
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 })
+
   constructor(readonly socketPath: string) {}
 
   get<T>(...path: string[]): Promise<T> {
@@ -36,8 +41,7 @@ export class Client {
     const headers = payload === undefined ? {} : { 'content-type': 'application/json' }
     return new Promise((resolve, reject) => {
       const failed = (error: NodeJS.ErrnoException) => reject(this.#explain(error))
-      // No agent: a kept-alive connection would keep the process alive too.
-      const outgoing = request({ socketPath: this.socketPath, method, path, headers, agent: false }, response => {
+      const outgoing = request({ socketPath: this.socketPath, method, path, headers, agent: this.#agent }, response => {
         let text = ''
         response.setEncoding('utf8')
         response.on('data', (part: string) => {

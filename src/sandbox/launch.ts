@@ -1,7 +1,7 @@
 import { accessSync, constants, statSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
 import { messageOf } from '../errors.js'
-import { defaultSignal, execve, hasCode } from '../netlink/libc.js'
+import { defaultSignal, execve, hasCode, ioctl } from '../netlink/libc.js'
 import { CommandFailed } from './command-failed.js'
 
 // Starting a user's command as a shell would: the same search, the same exit codes, none of Node's own settings left.
@@ -57,8 +57,12 @@ export function replaceProcess(words: readonly string[]): never {
   throw new Error('execve returned')
 }
 
-/** Node ignores two signals (PlatformInit in src/node.cc), and an ignored signal stays so over execve(2). */
+/** asm-generic/ioctls.h: do not close a descriptor on execve(2). */
+const fionclex = 0x5450
+
+/** Node ignores two signals, which stays so over execve(2), and has its stdio closed by it (PlatformInit and Start in src/node.cc). */
 function undoNodeSettings(): void {
   defaultSignal(osConstants.signals.SIGPIPE)
   defaultSignal(osConstants.signals.SIGXFSZ)
+  for (const fd of [0, 1, 2]) ioctl(fd, fionclex)
 }

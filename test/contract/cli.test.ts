@@ -1,20 +1,12 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
-import { createServer as createTcpServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { createApiServer } from '../../src/api/server.js'
-import { NetError } from '../../src/errors.js'
-import { noLog } from '../../src/log.js'
-import { type BuiltCli, buildCli, ended, loadedModules, type Ran, runCli, startCli } from '../helpers/built-cli.js'
-import { FakeCnm } from '../helpers/fake-cnm.js'
+import { type BuiltCli, buildCli, ended, loadedModules } from '../helpers/built-cli.js'
+import { CliWorld } from '../helpers/cli-world.js'
+import type { FakeCnm } from '../helpers/fake-cnm.js'
 
 let cli: BuiltCli
-let dir: string
-let socketPath: string
+let world: CliWorld
 let cnm: FakeCnm
-let server: { close(): Promise<void> }
 
 beforeAll(() => {
   cli = buildCli()
@@ -22,33 +14,12 @@ beforeAll(() => {
 afterAll(() => cli.remove())
 
 beforeEach(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'tsnet-cli-'))
-  socketPath = join(dir, 'api.sock')
-  cnm = new FakeCnm()
-  server = await createApiServer({ cnm, log: noLog, socketPath, version: { version: '9.8.7' } })
+  world = await CliWorld.start(cli)
+  cnm = world.cnm
 })
-afterEach(async () => {
-  await server.close()
-  rmSync(dir, { recursive: true })
-})
+afterEach(() => world.close())
 
-const tsnet = (...args: string[]): Promise<Ran> => runCli(cli, args, { env: { TSNET_SOCKET: socketPath } })
-
-/** Run a command that must do well and say nothing on stderr; returns its stdout. */
-async function output(...args: string[]): Promise<string> {
-  const got = await tsnet(...args)
-  expect(got).toMatchObject({ status: 0, stderr: '' })
-  return got.stdout
-}
-
-/** Run a command that must fail with one line on stderr. */
-async function refuse(status: number, message: string | RegExp, ...args: string[]): Promise<void> {
-  const got = await tsnet(...args)
-  expect(got.stderr).toMatch(/^tsnet: [^\n]+\n$/)
-  if (typeof message === 'string') expect(got.stderr).toBe(`tsnet: ${message}\n`)
-  else expect(got.stderr).toMatch(message)
-  expect(got).toMatchObject({ status, stdout: '' })
-}
+const output = (...args: string[]): Promise<string> => world.output(...args)
 
 describe('network', () => {
   test('create prints the id and sends every flag', async () => {
@@ -96,7 +67,7 @@ describe('network', () => {
 
   test('inspect prints what it finds and fails for what it does not', async () => {
     await cnm.createNetwork({ name: 'web' })
-    const got = await tsnet('network', 'inspect', 'no', 'web')
+    const got = await world.tsnet(['network', 'inspect', 'no', 'web'])
     expect(got).toMatchObject({ status: 4, stderr: 'tsnet: there is no network no\n' })
     expect(JSON.parse(got.stdout)).toEqual(cnm.networks())
   })
@@ -105,7 +76,7 @@ describe('network', () => {
     for (const name of ['a', 'b', 'c']) await cnm.createNetwork({ name })
     await cnm.createSandbox({ name: 'box' })
     await cnm.connect('b', 'box', {})
-    expect(await tsnet('network', 'rm', 'a', 'b', 'no', 'c')).toEqual({
+    expect(await world.tsnet(['network', 'rm', 'a', 'b', 'no', 'c'])).toEqual({
       status: 5,
       signal: null,
       stdout: 'a\nc\n',
@@ -129,12 +100,9 @@ describe('sandbox', () => {
   })
 
   test('create sends an absolute path, since the daemon works elsewhere', async () => {
-    const got = await runCli(cli, ['sandbox', 'create', 'box', '--netns', 'ns'], {
-      env: { TSNET_SOCKET: socketPath },
-      cwd: dir,
-    })
+    const got = await world.tsnet(['sandbox', 'create', 'box', '--netns', 'ns'], { cwd: world.dir })
     expect(got.status).toBe(0)
-    expect(cnm.calls).toEqual([['createSandbox', { name: 'box', netns: join(dir, 'ns') }]])
+    expect(cnm.calls).toEqual([['createSandbox', { name: 'box', netns: join(world.dir, 'ns') }]])
   })
 
   test('ls, inspect, rm', async () => {
@@ -207,7 +175,7 @@ describe('reconcile and version', () => {
     expect(await output('reconcile', '--dry-run')).toBe('create bridge br-1\ndelete link x\n')
     expect(cnm.calls).toEqual([['reconcile', { dryRun: true }]])
     cnm.report.failures = ['delete link x: Device or resource busy']
-    expect(await tsnet('reconcile')).toMatchObject({
+    expect(await world.tsnet(['reconcile'])).toMatchObject({
       status: 1,
       stdout: 'create bridge br-1\ndelete link x\n',
       stderr: 'tsnet: delete link x: Device or resource busy\n',
@@ -218,121 +186,22 @@ describe('reconcile and version', () => {
     expect(await output('version')).toMatch(/^client: version \d+\.\d+\.\d+, node [\d.]+\ndaemon: version 9\.8\.7\n$/)
     expect(JSON.parse(await output('version', '--format', 'json'))).toMatchObject({ daemon: { version: '9.8.7' } })
     expect(await output('--version')).toMatch(/^\d+\.\d+\.\d+\n$/)
-    const alone = await runCli(cli, ['version'], { env: { TSNET_SOCKET: '/nowhere' } })
+    const alone = await world.tsnet(['version'], { env: { TSNET_SOCKET: '/nowhere' } })
     expect(alone).toMatchObject({ status: 7, stdout: expect.stringMatching(/^client: .*\n$/) })
-  })
-})
-
-describe('exit codes', () => {
-  test.each([
-    ['Internal', 1],
-    ['InvalidParameter', 2],
-    ['Forbidden', 3],
-    ['NotFound', 4],
-    ['Conflict', 5],
-    ['NotImplemented', 6],
-    ['Unavailable', 7],
-  ] as const)('%s is %i', async (kind, status) => {
-    cnm.failNext('pruneNetworks', new NetError(kind, 'it did not work'))
-    await refuse(status, 'it did not work', 'network', 'prune')
-  })
-
-  test('bad usage is 2, in one line that suggests the nearest word', async () => {
-    await refuse(2, "unknown command 'netwrk' (did you mean network?)", 'netwrk')
-    await refuse(2, "unknown command 'lst' (did you mean ls?)", 'network', 'lst')
-    await refuse(2, "unknown option '--subnt' (did you mean --subnet?)", 'network', 'create', 'x', '--subnt', 'y')
-    await refuse(2, "missing required argument 'name'", 'network', 'create')
-    await refuse(2, /too many arguments/, 'network', 'create', 'a', 'b')
-    await refuse(2, /Allowed choices are table, json/, 'network', 'ls', '--format', 'xml')
-    await refuse(2, '-o mtu must be KEY=VALUE', 'network', 'create', 'x', '-o', 'mtu')
-    await refuse(2, /^tsnet: port "0:80"/, 'connect', 'lab', 'box', '-p', '0:80')
-    await refuse(2, /cannot be used with/, 'sandbox', 'create', 'x', '--pid', '1', '--netns', 'y')
-    await refuse(2, /^tsnet: network name "a b" must be/, 'network', 'create', 'a b')
-    await refuse(2, /^tsnet: subnet "10.0.0.0\/99" is not/, 'network', 'create', 'a', '--subnet', '10.0.0.0/99')
-    await refuse(2, /^tsnet: MAC address 02:42 must be/, 'connect', 'lab', 'box', '--mac', '02:42')
-    await refuse(2, /is 16 bytes long/, 'connect', 'lab', 'box', '--ifname', 'a'.repeat(16))
-    await refuse(2, '--ip needs a network to attach to: add --network NETWORK', 'run', '--ip', '10.0.0.1', '--', 'true')
-    await refuse(2, /^tsnet: option -q stands where the command should be/, 'exec', 'box', '-q', '--', 'true')
-    expect(cnm.calls).toEqual([])
-  })
-
-  test('what comes with a later version is 6', async () => {
-    await refuse(6, /^tsnet: --network host is not implemented/, 'run', '--network', 'host', '--', 'true')
-    await refuse(6, /^tsnet: --network container:x is not/, 'run', '--network', 'container:x', '--', 'true')
-    await refuse(6, /etcd is not implemented/, 'daemon', '--store', 'etcd://127.0.0.1:2379')
-    await refuse(6, /iptables is not implemented/, 'daemon', '--firewall', 'iptables')
-  })
-
-  test('a command for want of which the help is printed is 2, help on request 0', async () => {
-    expect(await tsnet()).toMatchObject({ status: 2, stdout: '', stderr: expect.stringContaining('Usage: tsnet') })
-    expect(await tsnet('network')).toMatchObject({ status: 2, stderr: expect.stringContaining('Usage: tsnet network') })
-    expect(await output('network', '--help')).toContain('Usage: tsnet network')
-    expect(await output('help', 'run')).toContain('Usage: tsnet run')
-  })
-})
-
-describe('the daemon on the socket', () => {
-  test('is not there: 7, and how to start it', async () => {
-    const args = ['--socket', join(dir, 'none.sock'), 'network', 'ls']
-    await refuse(7, /^tsnet: no daemon answers on .*none\.sock: start it as root with "tsnet daemon"/, ...args)
-    writeFileSync(join(dir, 'file'), '')
-    await refuse(7, /^tsnet: no daemon answers on/, 'ps', '--socket', join(dir, 'file'))
-  })
-
-  test('may not be used by others: 3, and who may', async () => {
-    chmodSync(dir, 0o755)
-    const got = await runCli(cli, ['network', 'ls'], { env: { TSNET_SOCKET: socketPath }, uid: 65534, gid: 65534 })
-    expect(got).toMatchObject({ status: 3, stdout: '' })
-    expect(got.stderr).toBe(`tsnet: no permission to use ${socketPath}: it takes root or a member of group docker\n`)
-  })
-
-  test('hangs up or is something else: 7', async () => {
-    const path = join(dir, 'other.sock')
-    const rude = createTcpServer(socket => socket.destroy()).listen(path)
-    await refuse(7, /ended the connection before it had answered\n$/, '--socket', path, 'ps')
-    await new Promise(resolve => rude.close(resolve))
-    const other = createServer((_, response) => response.writeHead(404).end('page not found')).listen(path)
-    await refuse(7, /is not a tsnet daemon\n$/, '--socket', path, 'ps')
-    await new Promise(resolve => other.close(resolve))
-  })
-})
-
-describe('starting the daemon', () => {
-  test('takes root', async () => {
-    const got = await runCli(cli, ['daemon'], { uid: 65534, gid: 65534 })
-    expect(got).toMatchObject({
-      status: 3,
-      stdout: '',
-      stderr: expect.stringMatching(/^tsnet: the daemon must run as root/),
-    })
-  })
-
-  test('refuses a configuration file that it cannot use', async () => {
-    const file = join(dir, 'tsnet.yaml')
-    const refuseConfig = async (text: string, message: string) => {
-      writeFileSync(file, text)
-      await refuse(2, `configuration file ${file}: ${message}`, 'daemon', '--config', file)
-    }
-    await refuse(2, /no such file/, 'daemon', '--config', join(dir, 'none.yaml'))
-    await refuseConfig('log-levl: debug\n', 'unknown key log-levl (did you mean log-level?)')
-    await refuseConfig('host-name: 5\n', 'the value of host-name must be text, not 5')
-    await refuseConfig('a: b: c\n', 'Nested mappings are not allowed in compact mappings at line 1, column 4')
-    writeFileSync(file, 'log-level: loud\n')
-    await refuse(2, /^tsnet: log level "loud" must be/, 'daemon', '--config', file)
   })
 })
 
 describe('as a program among others', () => {
   test('a reader that has gone is no error, and the work is done all the same', async () => {
     for (const name of ['a', 'b', 'c']) await cnm.createNetwork({ name })
-    const child = startCli(cli, ['network', 'rm', 'a', 'b', 'c'], { env: { TSNET_SOCKET: socketPath } })
+    const child = world.start(['network', 'rm', 'a', 'b', 'c'])
     child.stdout?.destroy()
     expect(await ended(child)).toMatchObject({ status: 0, stderr: '' })
     expect(cnm.networks()).toEqual([])
   })
 
   test('network ls loads nothing of the daemon', async () => {
-    const loaded = await loadedModules(cli, ['network', 'ls'], { TSNET_SOCKET: socketPath })
+    const loaded = await loadedModules(cli, ['network', 'ls'], { TSNET_SOCKET: world.socketPath })
     expect(loaded.some(url => url.includes('/commander/'))).toBe(true)
     const heavy =
       /node_modules\/(zod|express|koffi|pino|lmdb|yaml|ip-address)\/|dist\/(api|cnm|netlink|firewall|store|daemon)/
