@@ -113,6 +113,7 @@ export function linkAdd(spec: LinkSpec): Request[] {
     link: parent,
     index: spec.index,
     ...anyTimeWords(spec),
+    ...(upLate && { up: false }),
     type: spec.kind,
     ...(spec.kind === 'veth' && { peer: spec.peer.name }),
     ...(spec.kind === 'vxlan' && { id: spec.vxlan.id }),

@@ -234,7 +234,9 @@ function* batches(requests: readonly Request[]): Generator<readonly Request[]> {
   let size = 0
   for (const request of requests) {
     const grown = size + frameSize(request.body)
-    if (batch.length > 0 && (request.byName || batch.length >= requestsAtOnce || grown > bytesAtOnce)) {
+    const last = batch.at(-1)
+    const depends = request.byName && !last?.byName
+    if (last && (depends || batch.length >= requestsAtOnce || grown > bytesAtOnce)) {
       yield batch
       batch = []
       size = 0
