@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { KeyedLock } from '../locks.js'
 import { type Element, fieldsOf, formatElement, formatKey, keyOf, listOf, sameElement, tableName } from './elements.js'
-import { NftError, type Runner } from './runner.js'
+import { NftError, type Runner } from './nft.js'
 import { parseTable, rulesOf, type TableState } from './table.js'
 
 /** Our one nftables table, `table inet tsnet`, as data: the rules never change, only the elements of its sets and maps do. */

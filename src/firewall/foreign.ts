@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { Log } from '../log.js'
 import { fieldsOf, listOf } from './elements.js'
-import type { Runner } from './runner.js'
+import type { Runner } from './nft.js'
 
 /**
  * Other people's firewalls. An accept of ours does not outvote their drop (dockerd sets the policy of iptables' FORWARD to drop), so

@@ -61,6 +61,14 @@ export class HostPorts {
     })
   }
 
+  /** Every one of the binding's host ports is held for it. */
+  isHeld(binding: PortBinding): boolean {
+    return portsOf(binding).every(({ port, target }) => {
+      const held = this.#find(binding.protocol, binding.hostIp, port)
+      return held?.target !== undefined && sameTarget(held.target, target)
+    })
+  }
+
   /** Let the binding's host ports go, and end the connections that came through the proxy. Not held, or held for another = fine. */
   async release(binding: PortBinding): Promise<void> {
     const { protocol, hostIp } = binding

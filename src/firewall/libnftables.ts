@@ -1,5 +1,5 @@
 import koffi from 'koffi'
-import { NftError, type Runner } from './runner.js'
+import { NftError, type Runner } from './nft.js'
 
 /** NFT_CTX_OUTPUT_JSON of <nftables/libnftables.h>: lists come as JSON. */
 const outputJson = 1 << 4

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { closeSync, openSync, unlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { NftError, type Runner } from './runner.js'
+import { NftError, type Runner } from './nft.js'
 
 /** The `nft` program, a process for each transaction: the twin of the library for hosts without libnftables.so.1, at many times the cost. */
 export function nftExecRunner(program = 'nft'): Runner {

@@ -1,6 +1,6 @@
 import { type Element, formatElement, keyOf } from '../../src/firewall/elements.js'
 import type { Firewall, FirewallChange } from '../../src/firewall/firewall.js'
-import { NftError } from '../../src/firewall/runner.js'
+import { NftError } from '../../src/firewall/nft.js'
 
 /**
  * A Firewall in memory that refuses what nft refuses: elements without a table, intervals that overlap, words that are no
