@@ -1,6 +1,7 @@
 import { invalid, notFound } from '../errors.js'
+import { dockerOwner } from '../ipam/ipam.js'
 import { withPrefixLength } from '../ipam/subnets.js'
-import { type CnmDeps, dockerOwner, gatewayOwner } from './networks.js'
+import { type CnmDeps, gatewayOwner, isEndpointId } from './networks.js'
 import type { DockerAddressRequest, DockerPoolGrant, DockerPoolRequest } from './specs.js'
 
 /** Owner of pools that dockerd asked for and no network has come for yet. */
@@ -58,7 +59,8 @@ export class DockerIpam {
     const pool = ipam.pool(request.poolId)
     if (pool === undefined) throw notFound(`there is no address pool ${request.poolId}`)
     if (request.gateway && request.address !== undefined)
-      if (ipam.ownerOf(pool.id, request.address) === gatewayOwner) return withPrefixLength(request.address, pool.subnet)
+      if (ownerOf(ipam, pool.id, request.address) === gatewayOwner)
+        return withPrefixLength(request.address, pool.subnet)
     return await ipam.requestAddress(pool.id, {
       owner: dockerOwner,
       ownerName: request.gateway ? `the gateway of ${pool.owner}` : 'a container',
@@ -69,6 +71,13 @@ export class DockerIpam {
   }
 
   async releaseAddress(poolId: string, address: string): Promise<void> {
-    await this.#deps.ipam.releaseAddress(poolId, address, dockerOwner)
+    const { ipam, state } = this.#deps
+    const owner = ownerOf(ipam, poolId, address)
+    // an endpoint that is still there keeps its address, and a gateway is its network's
+    if (owner === dockerOwner || (owner !== undefined && isEndpointId(owner) && state.endpoint(owner) === undefined))
+      await ipam.releaseAddress(poolId, address, owner)
   }
 }
+
+const ownerOf = (ipam: CnmDeps['ipam'], poolId: string, address: string): string | undefined =>
+  ipam.addresses(poolId).find(allocation => allocation.address === address)?.owner

@@ -5,8 +5,8 @@ import { checkLinkName, randomMac, shortId } from '../names.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
 import { DockerIpam } from './docker-ipam.js'
-import { type EndpointDeps, hostLinkName, removeEndpoint } from './endpoints.js'
-import { adoptSubnet, deleteNetwork, dockerOwner, establish, subnetOf } from './networks.js'
+import { type EndpointDeps, hostLinkName, releaseAddresses, removeEndpoint } from './endpoints.js'
+import { adoptSubnet, deleteNetwork, establish, subnetOf } from './networks.js'
 import type {
   DockerAddressRequest,
   DockerEndpointSpec,
@@ -161,31 +161,17 @@ export class Docker implements DockerDoor {
       for (const cidr of spec.addresses) {
         const subnet = subnetOf(network, cidr)
         if (subnet === undefined) throw invalid(`address ${cidr} is in no subnet of network ${network.name}`)
-        const address = addressOf(cidr)
-        const ownerName = `endpoint ${name}`
-        // with our IPAM dockerd asked for the address a moment ago; with its own, ours must not have given it away
-        if (subnet.assignedBy === 'tsnet' && ipam.ownerOf(subnet.poolId, address) === dockerOwner)
-          await ipam.claim(subnet.poolId, address, endpoint.id, ownerName)
-        else await ipam.requestAddress(subnet.poolId, { address, owner: endpoint.id, ownerName, sameOwnerIsFine: true })
-        undo.add(`give ${address} back`, () => this.#giveBack(network, endpoint, address))
+        // either dockerd asked our IPAM for it a moment ago, or chose it itself and ours must not have given it away
+        await ipam.claim(subnet.poolId, addressOf(cidr), endpoint.id, `endpoint ${name}`)
+        undo.add(`release ${cidr}`, () => releaseAddresses(this.#deps, network, endpoint))
       }
       await state.putEndpoint(endpoint)
       return endpoint
     })
   }
 
-  /** What dockerd asked for, dockerd releases: until then the address is not anybody else's. */
-  async #giveBack(network: Network, endpoint: Endpoint, address: string): Promise<void> {
-    const { ipam } = this.#deps
-    const subnet = subnetOf(network, address)
-    if (subnet === undefined || ipam.ownerOf(subnet.poolId, address) !== endpoint.id) return
-    if (subnet.assignedBy === 'tsnet') await ipam.claim(subnet.poolId, address, dockerOwner, 'a container')
-    else await ipam.releaseAddress(subnet.poolId, address, endpoint.id)
-  }
-
   async deleteEndpoint(networkId: string, endpointId: string): Promise<void> {
     await this.#ifKnown(networkId, endpointId, async (network, endpoint) => {
-      for (const cidr of endpoint.addresses) await this.#giveBack(network, endpoint, addressOf(cidr))
       await removeEndpoint(this.#deps, network, endpoint)
     })
   }

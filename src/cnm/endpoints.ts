@@ -53,9 +53,15 @@ export async function removeEndpoint(deps: EndpointDeps, network: Network, endpo
   await driver.deleteEndpoint(network, endpoint)
   await deps.state.deleteEndpoint(endpoint)
   // after the endpoint is forgotten: what a crash leaves allocated has no owner, and start-up releases it
+  await releaseAddresses(deps, network, endpoint)
+}
+
+/** What dockerd asked our IPAM for it releases itself, after the endpoint is gone: until then nobody else may get it. */
+export async function releaseAddresses(deps: CnmDeps, network: Network, endpoint: Endpoint): Promise<void> {
   for (const cidr of endpoint.addresses) {
     const subnet = subnetOf(network, cidr)
-    if (subnet !== undefined) await deps.ipam.releaseAddress(subnet.poolId, addressOf(cidr), endpoint.id)
+    if (subnet === undefined || (endpoint.createdBy === 'docker' && subnet.assignedBy === 'tsnet')) continue
+    await deps.ipam.releaseAddress(subnet.poolId, addressOf(cidr), endpoint.id)
   }
 }
 

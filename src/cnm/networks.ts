@@ -20,7 +20,8 @@ export interface CnmDeps {
 /** Owners of addresses that belong to no endpoint, as the IPAM keeps them. */
 export const gatewayOwner = 'gateway'
 export const auxOwner = (name: string): string => `aux:${name}`
-export const dockerOwner = 'docker'
+/** An endpoint's address is owned by the endpoint's id. */
+export const isEndpointId = (owner: string): boolean => /^[0-9a-f]{64}$/.test(owner)
 
 /** Make a network as the CLI and the API ask for it. The caller holds the lock of the name. */
 export async function createNetwork(deps: CnmDeps, spec: NetworkSpec): Promise<Network> {

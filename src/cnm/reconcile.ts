@@ -2,19 +2,20 @@ import { messageOf } from '../errors.js'
 import { dockerPoolOwner } from './docker-ipam.js'
 import type { Step, WantedNetwork } from './driver.js'
 import { attached, type EndpointDeps, placeOf, removeEndpoint, wantedSandbox } from './endpoints.js'
+import { isEndpointId } from './networks.js'
 import { deleteSandbox } from './sandboxes.js'
 import type { ReconcileReport } from './specs.js'
 import type { Endpoint, Sandbox } from './types.js'
 
 /**
  * Make the kernel, the firewall and the address pools what the store says. The same at start-up, after a reboot and on
- * demand. It goes in stages, because what one stage makes is what the next one looks at: namespaces, links inside,
- * links and rules of the host, then the inside of every namespace. A second run finds nothing to do.
+ * demand. It goes in stages, because what one stage makes is what the next one looks at: first what is gone for good,
+ * then namespaces, the host's links and rules, links in namespaces, and what is set on those. A second run finds nothing to do.
  * The caller holds every lock.
  */
 export async function reconcile(deps: EndpointDeps, options: { dryRun: boolean }): Promise<ReconcileReport> {
   const report: ReconcileReport = { dryRun: options.dryRun, changes: [], failures: [] }
-  const stages = [sandboxSteps, endpointSteps, hostSteps, insideSteps, addressSteps]
+  const stages = [goneSteps, namespaceSteps, hostSteps, linkSteps, insideSteps, addressSteps]
   for (const stage of stages) for (const step of await stage(deps)) await take(deps, step, report)
   return report
 }
@@ -35,48 +36,55 @@ async function take(deps: EndpointDeps, step: Step, report: ReconcileReport): Pr
   }
 }
 
-/** Namespaces of ours come back after a reboot; those that belonged to a process that has ended do not. */
-async function sandboxSteps(deps: EndpointDeps): Promise<Step[]> {
-  return missing(deps).flatMap((sandbox): Step[] => {
-    if (sandbox.ephemeral)
-      return [
-        { words: `remove sandbox ${sandbox.name}: its process has ended`, apply: () => deleteSandbox(deps, sandbox) },
-      ]
-    if (!sandbox.owned) return []
-    return [
-      {
-        words: `create namespace ${sandbox.netns} of sandbox ${sandbox.name}`,
-        apply: () => deps.namespaces.create(sandbox),
-      },
-    ]
-  })
+/** What cannot come back: sandboxes of processes that have ended, and endpoints of containers, which only dockerd can wire. */
+async function goneSteps(deps: EndpointDeps): Promise<Step[]> {
+  const sandboxes = missing(deps).filter(sandbox => sandbox.ephemeral)
+  const containers = deps.state
+    .endpoints()
+    .filter(({ sandboxId, state }) => sandboxId === undefined && state === 'joined')
+  return [
+    ...sandboxes.map(sandbox => ({
+      words: `remove sandbox ${sandbox.name}: its process has ended`,
+      apply: () => deleteSandbox(deps, sandbox),
+    })),
+    ...containers.flatMap(endpoint => {
+      const network = deps.state.network(endpoint.networkId)
+      if (!deps.drivers.get(network.driver).isLost(endpoint)) return []
+      const words = `remove endpoint ${endpoint.name} of network ${network.name}: its link is gone`
+      return [{ words, apply: () => removeEndpoint(deps, network, endpoint) }]
+    }),
+  ]
 }
 
-/** Links that are not where they should be: made again for our sandboxes, given up for containers, which only dockerd can wire. */
-async function endpointSteps(deps: EndpointDeps): Promise<Step[]> {
-  const steps: Step[] = []
-  for (const endpoint of deps.state.endpoints()) {
-    if (endpoint.state !== 'joined') continue
-    const network = deps.state.network(endpoint.networkId)
-    const driver = deps.drivers.get(network.driver)
-    const sandbox = endpoint.sandboxId === undefined ? undefined : deps.state.sandbox(endpoint.sandboxId)
-    if (sandbox === undefined) {
-      if (!driver.isLost(endpoint)) continue
-      const words = `remove endpoint ${endpoint.name} of network ${network.name}: its link is gone`
-      steps.push({ words, apply: () => removeEndpoint(deps, network, endpoint) })
-    } else if (canBeWired(deps, sandbox) && !hasLink(deps, sandbox, endpoint)) {
-      const words = `create link ${endpoint.ifname} of network ${network.name} in sandbox ${sandbox.name}`
-      steps.push({
-        words,
-        apply: async () => {
-          await driver.deleteEndpoint(network, endpoint)
-          await driver.ensureNetwork(network)
-          await driver.join(network, { endpoint, place: placeOf(sandbox, endpoint) })
-        },
+/** Namespaces of ours come back after a reboot. */
+async function namespaceSteps(deps: EndpointDeps): Promise<Step[]> {
+  return missing(deps)
+    .filter(sandbox => sandbox.owned && !sandbox.ephemeral)
+    .map(sandbox => ({
+      words: `create namespace ${sandbox.netns} of sandbox ${sandbox.name}`,
+      apply: () => deps.namespaces.create(sandbox),
+    }))
+}
+
+/** Links of our sandboxes that are not where they should be. */
+async function linkSteps(deps: EndpointDeps): Promise<Step[]> {
+  return deps.state.sandboxes().flatMap(sandbox => {
+    // in a dry run the namespace may still be missing; its line says so for the links in it too
+    if (!deps.namespaces.exists(sandbox.netns)) return []
+    return attached(deps, sandbox)
+      .filter(endpoint => !hasLink(deps, sandbox, endpoint))
+      .map(endpoint => {
+        const network = deps.state.network(endpoint.networkId)
+        const driver = deps.drivers.get(network.driver)
+        return {
+          words: `create link ${endpoint.ifname} of network ${network.name} in sandbox ${sandbox.name}`,
+          apply: async () => {
+            await driver.deleteEndpoint(network, endpoint)
+            await driver.join(network, { endpoint, place: placeOf(sandbox, endpoint) })
+          },
+        }
       })
-    }
-  }
-  return steps
+  })
 }
 
 /** Everything in the host's own namespace. */
@@ -123,13 +131,8 @@ async function addressSteps(deps: EndpointDeps): Promise<Step[]> {
 /** How long a pool that dockerd asked for may wait for its network. The two calls are milliseconds apart. */
 const dockerPoolWaitMs = 60_000
 
-const isEndpointId = (owner: string): boolean => /^[0-9a-f]{64}$/.test(owner)
-
 const missing = (deps: EndpointDeps): Sandbox[] =>
   deps.state.sandboxes().filter(sandbox => !deps.namespaces.exists(sandbox.netns))
-
-/** In a dry run the namespace may be one that would be made: its links are then missing too, and that is said by the namespace's line. */
-const canBeWired = (deps: EndpointDeps, sandbox: Sandbox): boolean => deps.namespaces.exists(sandbox.netns)
 
 const hasLink = (deps: EndpointDeps, sandbox: Sandbox, endpoint: Endpoint): boolean =>
   endpoint.ifname !== undefined && deps.namespaces.hasLink(sandbox.netns, endpoint.ifname)

@@ -3,6 +3,7 @@ import type { Endpoint, Family, PortBinding } from '../../cnm/types.js'
 import { conflict, invalid } from '../../errors.js'
 import { resolveBindings } from '../../firewall/publish.js'
 import { bindingElements, type FilteredNetwork, networkElements } from '../../firewall/rules.js'
+import { hostOverlap } from '../../ipam/pools.js'
 import { addressOf, holds } from '../../ipam/subnets.js'
 import { shortId } from '../../names.js'
 import { openNetns } from '../../netlink/netns.js'
@@ -51,6 +52,13 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
     if (other !== undefined) throw conflict(`bridge name ${name} is taken by network ${other.name}`)
     const link = this.#deps.kernel.link(name)
     if (link !== undefined) refuseForeign(network, link)
+    const hostAddresses = this.#deps.kernel.addresses().map(({ address }) => address)
+    for (const { subnet } of network.subnets) {
+      // the bridge would take over what the host now finds on another link, perhaps the one we are reached by
+      const overlapped = hostOverlap(subnet, hostAddresses)
+      if (overlapped !== undefined)
+        throw conflict(`subnet ${subnet} overlaps ${overlapped}, which the host is connected to`)
+    }
     if (network.options.mtu < 1280 && network.subnets.some(({ family }) => family === 6))
       throw invalid(`option mtu=${network.options.mtu} is too small for IPv6, which needs 1280`)
   }
