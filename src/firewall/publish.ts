@@ -8,7 +8,7 @@ import { type HostPorts, hostHasIpv6 } from './host-ports.js'
 export interface PublishTarget {
   /** CIDRs of the endpoint */
   addresses: readonly string[]
-  /** host address for a `-p` without one; absent: every address of the host */
+  /** host addresses for a `-p` without one; both absent: every address of the host */
   hostBinding4?: string
   hostBinding6?: string
   held: HostPorts
@@ -80,9 +80,12 @@ function addressPairs(spec: PortSpec, target: PublishTarget): { hostIp: string; 
   return pairs
 }
 
-/** A network that binds to one v4 address means that address alone, so `::` then needs its own word. */
+/** A network that names a host address means that one alone; none, or `0.0.0.0` as Docker's default says it, means every address. */
 function defaultHostIps({ hostBinding4, hostBinding6 }: PublishTarget): { host4?: string; host6?: string } {
-  const host4 = hostBinding4 ?? '0.0.0.0'
-  if (hostBinding6 !== undefined) return { host4, host6: hostBinding6 }
-  return isUnspecified(host4) && hostHasIpv6() ? { host4, host6: '::' } : { host4 }
+  if (hostBinding6 === undefined && (hostBinding4 === undefined || isUnspecified(hostBinding4)))
+    return { host4: '0.0.0.0', ...(hostHasIpv6() && { host6: '::' }) }
+  return {
+    ...(hostBinding4 !== undefined && { host4: hostBinding4 }),
+    ...(hostBinding6 !== undefined && { host6: hostBinding6 }),
+  }
 }

@@ -56,6 +56,7 @@ const bindings: PortBinding[] = [
   binding({ hostIp: '2001:db8::1', containerIp: address6('a1'), hostPort: 9200, containerPort: 9200, size: 3 }),
   binding({ hostPort: 9010, containerPort: 9000, size: 3 }),
   binding({ hostIp: '::', hostPort: 8090 }),
+  binding({ hostPort: 8099, containerIp: address4('i1') }),
   binding({ protocol: 'sctp', hostPort: 7777, containerPort: 7000 }),
 ]
 
@@ -160,6 +161,14 @@ const paths: Path[] = [
   ['a container to an internal network', 'a1', 'tcp', address4('i1'), 80, 'nothing'],
   ['outside to a container directly', 'outside', 'tcp', address4('a1'), 80, 'nothing'],
   ['outside to a container directly', 'outside', 'tcp', address6('a1'), 80, 'nothing'],
+  [
+    'outside to a port that somebody redirects to an internal container',
+    'outside',
+    'tcp',
+    '192.0.2.1',
+    8099,
+    'nothing',
+  ],
   ['outside to an internal container', 'outside', 'tcp', address4('i1'), 80, 'nothing'],
   ['outside to an internal container', 'outside', 'udp', address6('i1'), 53, 'nothing'],
   ['an internal container to its peer', 'i1', 'tcp', address4('i2'), 80, `i2 ${address4('i1')}`],

@@ -255,6 +255,20 @@ describe('bindings resolved from what was asked', () => {
     ['one address', ['127.0.0.1:81:80'], [...four, ...six], {}, ['127.0.0.1:81->80/tcp 10.20.0.2']],
     ['an IPv6 address to IPv4', ['[::1]:81:80'], four, {}, ['[::1]:81->80/tcp 10.20.0.2']],
     ['a range', ['9000-9002:80-82/udp'], four, {}, ['0.0.0.0:9000-9002->80-82/udp 10.20.0.2']],
+    [
+      'host_binding of IPv6 alone',
+      ['80:80'],
+      [...four, ...six],
+      { hostBinding6: '::1' },
+      ['[::1]:80->80/tcp fd00:20::2'],
+    ],
+    [
+      'host_binding of 0.0.0.0, which is the default',
+      ['80:80'],
+      four,
+      { hostBinding4: '0.0.0.0' },
+      ['0.0.0.0:80->80/tcp 10.20.0.2', '[::]:80->80/tcp 10.20.0.2'],
+    ],
     ['host_binding', ['80:80'], [...four, ...six], { hostBinding4: '192.0.2.1' }, ['192.0.2.1:80->80/tcp 10.20.0.2']],
     [
       'host_binding of both families',
