@@ -49,6 +49,8 @@ export class HostPorts {
     return withUndo(async undo => {
       for (const { port, target } of portsOf(binding)) {
         const { protocol, hostIp } = binding
+        // Being released: what is held in a moment is not this one.
+        await this.#find(protocol, hostIp, port)?.closed
         const mine = this.#find(protocol, hostIp, port)
         if (mine && mine.owner === owner && (mine.target === undefined || sameTarget(mine.target, target))) {
           mine.target = target

@@ -66,7 +66,11 @@ describe('a held host port', () => {
         'tcp 127.0.0.1:9001',
       ].sort(),
     )
+    expect(bindings.map(b => held.isHeld(b))).toEqual([true, true, true, true, true])
+    expect(held.isHeld(binding({ containerPort: 81 }))).toBe(false)
+    expect(held.isHeld(binding({ hostPort: 8081 }))).toBe(false)
     for (const b of bindings) await held.release(b)
+    expect(bindings.some(b => held.isHeld(b))).toBe(false)
     expect(sockets()).toEqual([])
   })
 
@@ -85,6 +89,10 @@ describe('a held host port', () => {
       await held.hold(b, 'web')
       await Promise.all([held.release(b), held.release(b)])
       expect(sockets()).toEqual([])
+      await held.hold(b, 'web')
+      await Promise.all([held.release(b), held.hold(b, 'web')])
+      expect(sockets()).toEqual([`${protocol} 0.0.0.0:8080`])
+      await held.release(b)
     }
   })
 
