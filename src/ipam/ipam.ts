@@ -1,43 +1,295 @@
-import { notImplemented } from '../errors.js'
-import type { Store } from '../store/store.js'
+import { randomBytes } from 'node:crypto'
+import { conflict, invalid, notFound } from '../errors.js'
+import { KeyedLock } from '../locks.js'
+import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
+import { allocation, dockerOwner, type Held, nameOwner, PoolBook } from './book.js'
+import { type Cidr, formatCidr, overlaps, parseCidr } from './cidr.js'
+import { chooseFreeSubnet, type DefaultPool, defaultPools, parsePool } from './pools.js'
+import { addressKey, deletePoolRecords, guardKey, loadBooks, poolKey, rememberName } from './records.js'
 import type { AddressSpec, Allocation, Pool, PoolSpec } from './types.js'
 
+export { dockerOwner } from './book.js'
+export { hostOverlap } from './pools.js'
 export type { AddressSpec, Allocation, Pool, PoolSpec } from './types.js'
 
 export interface IpamDeps {
   store: Store
-  /** milliseconds, as Date.now() */
+  /** monotonic milliseconds; performance.now by default */
   now?: () => number
   /** for how long a released address is not chosen again; 10 s by default */
   coolDownMs?: number
-  /** CIDRs of the host's routes and addresses, read from the kernel when a pool is chosen */
+  /** CIDRs of the host's routes and addresses, read from the kernel each time a subnet is chosen */
   hostSubnets: () => string[]
-  /** where pools without a subnet come from: `base` cut into subnets of prefix length `size` */
-  defaultPools?: readonly { base: string; size: number }[]
+  /** instead of ours, for the families that are among them */
+  defaultPools?: readonly DefaultPool[]
   /** stable and unique per host: the default IPv6 pools are derived from it */
   hostId: string
 }
 
-const later = (): never => {
-  throw notImplemented('ipam is being written')
+/**
+ * Address management for every door: pools, and the addresses given out of them, one store key each. The store says who was first;
+ * the books in memory say what to try. Cool-downs are in memory only: a restart ends them.
+ */
+export class Ipam {
+  readonly #store: Store
+  readonly #now: () => number
+  readonly #coolDownMs: number
+  readonly #hostSubnets: () => string[]
+  readonly #defaultPools: readonly DefaultPool[]
+  readonly #books = new Map<string, PoolBook>()
+  readonly #locks = new KeyedLock()
+
+  constructor(deps: IpamDeps) {
+    this.#store = deps.store
+    this.#now = deps.now ?? (() => performance.now())
+    this.#coolDownMs = deps.coolDownMs ?? 10_000
+    this.#hostSubnets = deps.hostSubnets
+    this.#defaultPools = defaultPools(deps.hostId, deps.defaultPools)
+  }
+
+  /** Take over from the store what is not known yet. To be called before anything else. */
+  async load(): Promise<void> {
+    for (const [id, book] of await loadBooks(this.#store, this.#books, this.#coolDownMs)) this.#books.set(id, book)
+  }
+
+  /**
+   * Reserve a subnet.
+   * @throws {NetError} InvalidParameter: a malformed subnet or range. Conflict: it overlaps a pool, which is named;
+   *   or no default subnet is left
+   */
+  requestPool(spec: PoolSpec): Promise<Pool> {
+    return this.#locks.with(guardKey, async () => {
+      for (;;) {
+        const same = this.#samePool(spec)
+        if (same) return same
+        const pool = this.#planPool(spec)
+        try {
+          const book = new PoolBook(pool, await this.#writePool(pool), this.#coolDownMs)
+          this.#books.set(pool.id, book)
+          return pool
+        } catch (error) {
+          if (!(error instanceof StoreConflict)) throw error
+          await this.load()
+        }
+      }
+    })
+  }
+
+  /** @throws {NetError} NotFound: no such pool */
+  async renameOwner(poolId: string, owner: string): Promise<void> {
+    const book = this.#book(poolId)
+    const operations = () => [put(poolKey(poolId), { ...book.pool, owner })]
+    book.revision = await this.#whilePoolStands(book, [], operations)
+    book.pool = { ...book.pool, owner }
+  }
+
+  /** Free a pool with all its addresses. Unknown pools are fine. With `onlyIfOwner` a pool of anybody else is left alone. */
+  releasePool(poolId: string, onlyIfOwner?: string): Promise<void> {
+    return this.#locks.with(guardKey, async () => {
+      const book = this.#books.get(poolId)
+      if (!book || (onlyIfOwner !== undefined && book.pool.owner !== onlyIfOwner)) return
+      // The pool's key first: no address can be added after that, and load() removes what a crash leaves.
+      await this.#store.txn([], [del(poolKey(poolId))])
+      this.#books.delete(poolId)
+      await deletePoolRecords(this.#store, poolId)
+    })
+  }
+
+  /**
+   * Give out an address, as a CIDR with the subnet's prefix length.
+   * @throws {NetError} NotFound: no such pool. InvalidParameter: not an address for a host of this subnet.
+   *   Conflict: taken, naming by whom; or the pool is exhausted, naming its size
+   */
+  async requestAddress(poolId: string, spec: AddressSpec): Promise<string> {
+    const book = this.#book(poolId)
+    if (spec.address !== undefined) return this.#requestThis(book, spec.address, spec)
+    const already = spec.sameOwnerIsFine && book.heldBy(spec.owner)
+    if (already) return book.formatWithPrefix(already.value)
+    for (;;) {
+      const { value } = await this.#writeChosen(book, book.takeNext(spec, this.#now()))
+      if (value !== undefined) return book.formatWithPrefix(value)
+    }
+  }
+
+  /**
+   * Make `newOwner` the owner of an address that is free or that Docker asked for. Repeating it is fine.
+   * @throws {NetError} as requestAddress; Conflict when it is anybody else's
+   */
+  async claim(poolId: string, address: string, newOwner: string, ownerName?: string): Promise<void> {
+    const book = this.#book(poolId)
+    const value = book.parse(address)
+    await this.#withAddress(book, value, async () => {
+      const holder = book.held.get(value)
+      const wanted = allocation({ address: book.format(value), owner: newOwner, ownerName, name: holder?.name })
+      if (!holder) return this.#write(book, book.take(value, wanted))
+      if (holder.owner !== dockerOwner && holder.owner !== newOwner)
+        throw conflict(`address ${holder.address} is already used by ${nameOwner(holder)}`)
+      const key = addressKey(poolId, holder.address)
+      const revision = await this.#store.txn([{ key, revision: holder.revision }], [put(key, wanted)])
+      book.held.set(value, { ...wanted, value, revision })
+    })
+  }
+
+  /**
+   * Give an address back. Absent addresses and unknown pools are fine. With `onlyIfOwner` an address of anybody else is left alone.
+   * A name that it was requested by remembers it, as one of the last 1,024 names of the pool.
+   */
+  async releaseAddress(poolId: string, address: string, onlyIfOwner?: string): Promise<void> {
+    const book = this.#books.get(poolId)
+    if (!book) return
+    const value = book.parse(address)
+    await this.#withAddress(book, value, async () => {
+      const holder = book.held.get(value)
+      if (!holder || (onlyIfOwner !== undefined && holder.owner !== onlyIfOwner)) return
+      const key = addressKey(poolId, holder.address)
+      await this.#store.txn([{ key, revision: holder.revision }], [del(key), ...rememberName(book, holder)])
+      book.release(value, this.#now())
+    })
+  }
+
+  /** In the order in which they came. */
+  pools(): Pool[] {
+    return [...this.#books.values()].map(book => book.pool)
+  }
+
+  pool(id: string): Pool | undefined {
+    return this.#books.get(id)?.pool
+  }
+
+  /** In order of address; none for an unknown pool. */
+  addresses(poolId: string): Allocation[] {
+    const held = [...(this.#books.get(poolId)?.held.values() ?? [])].filter(h => h.revision > 0)
+    return held.sort((a, b) => (a.value < b.value ? -1 : 1)).map(allocation)
+  }
+
+  /** Who has this address; nobody for an unknown pool. */
+  holder(poolId: string, address: string): Allocation | undefined {
+    const book = this.#books.get(poolId)
+    const held = book?.held.get(book.parse(address))
+    return held && allocation(held)
+  }
+
+  #samePool({ subnet, range, sameIsFine }: PoolSpec): Pool | undefined {
+    if (!sameIsFine || subnet === undefined) return undefined
+    const wantedSubnet = formatCidr(parseCidr(subnet))
+    const wantedRange = range && formatCidr(parseCidr(range, 'range'))
+    return this.pools().find(p => p.subnet === wantedSubnet && (wantedRange === undefined || p.range === wantedRange))
+  }
+
+  #planPool(spec: PoolSpec): Pool {
+    const { subnet, range } = spec.subnet === undefined ? this.#choosePool(spec) : this.#explicitPool(spec, spec.subnet)
+    return {
+      id: randomBytes(8).toString('hex'),
+      family: spec.family,
+      subnet: formatCidr(subnet),
+      ...(range && { range: formatCidr(range) }),
+      owner: spec.owner,
+      createdAt: new Date().toISOString(),
+    }
+  }
+
+  #explicitPool(spec: PoolSpec, subnet: string): { subnet: Cidr; range?: Cidr } {
+    const parsed = parsePool({ ...spec, subnet })
+    for (const { pool, subnet: other } of this.#books.values())
+      if (overlaps(other, parsed.subnet))
+        throw conflict(`subnet ${subnet} overlaps ${nameOwner(pool)} (${pool.subnet})`)
+    return parsed
+  }
+
+  #choosePool(spec: PoolSpec): { subnet: Cidr; range?: Cidr } {
+    if (spec.range !== undefined) throw invalid(`range ${spec.range} needs the subnet that it is part of`)
+    const inUse = [...this.#books.values()].map(book => book.subnet)
+    return { subnet: chooseFreeSubnet(spec, this.#defaultPools, inUse, this.#hostSubnets()) }
+  }
+
+  async #writePool(pool: Pool): Promise<number> {
+    const key = poolKey(pool.id)
+    const guard = { key: guardKey, revision: (await this.#store.get(guardKey))?.revision ?? 0 }
+    try {
+      return await this.#store.txn([guard, absent(key)], [put(key, pool), put(guardKey, pool.id)])
+    } catch (error) {
+      // The answer may have been lost after the pool was written. Its id is ours alone, so this deletes nobody else's.
+      if (!(error instanceof StoreConflict)) await this.#store.txn([], [del(key)]).catch(() => {})
+      throw error
+    }
+  }
+
+  #requestThis(book: PoolBook, address: string, spec: AddressSpec): Promise<string> {
+    const value = book.parse(address)
+    return this.#withAddress(book, value, async () => {
+      const mine = spec.sameOwnerIsFine && book.held.get(value)?.owner === spec.owner
+      if (!mine) await this.#write(book, book.take(value, spec))
+      return book.formatWithPrefix(value)
+    })
+  }
+
+  /** Store an address that was chosen; no value when another host had it first, which the book then knows. */
+  #writeChosen(book: PoolBook, chosen: Held): Promise<{ value?: bigint }> {
+    const { value } = chosen
+    return this.#locks.with(addressKey(book.pool.id, chosen.address), async () => {
+      try {
+        await this.#write(book, chosen)
+        return { value }
+      } catch (error) {
+        if (!(error instanceof StoreConflict)) throw error
+        await this.#reread(book, value)
+        return {}
+      }
+    })
+  }
+
+  /** Store an address that is marked in the book; a failure takes the mark back. */
+  async #write(book: PoolBook, held: Held): Promise<void> {
+    const key = addressKey(book.pool.id, held.address)
+    try {
+      held.revision = await this.#whilePoolStands(book, [absent(key)], () => [put(key, allocation(held))])
+    } catch (error) {
+      book.giveBack(held)
+      throw error
+    }
+  }
+
+  /** A transaction that succeeds only while the pool exists. */
+  async #whilePoolStands(book: PoolBook, conditions: Condition[], operations: () => Operation[]): Promise<number> {
+    const key = poolKey(book.pool.id)
+    for (;;) {
+      try {
+        return await this.#store.txn([{ key, revision: book.revision }, ...conditions], operations())
+      } catch (error) {
+        if (!(error instanceof StoreConflict) || error.key !== key) throw error
+        const entry = await this.#store.get<Pool>(key)
+        if (!entry) throw noPool(book.pool.id)
+        book.pool = entry.value
+        book.revision = entry.revision
+      }
+    }
+  }
+
+  /** Alone with an address. Where another host changed it meanwhile, `work` is done again with what the store says. */
+  #withAddress<T>(book: PoolBook, value: bigint, work: () => Promise<T>): Promise<T> {
+    return this.#locks.with(addressKey(book.pool.id, book.format(value)), async () => {
+      for (;;) {
+        try {
+          return await work()
+        } catch (error) {
+          if (!(error instanceof StoreConflict)) throw error
+          await this.#reread(book, value)
+        }
+      }
+    })
+  }
+
+  async #reread(book: PoolBook, value: bigint): Promise<void> {
+    const entry = await this.#store.get<Allocation>(addressKey(book.pool.id, book.format(value)))
+    book.release(value, this.#now())
+    if (entry) book.take(value, entry.value).revision = entry.revision
+  }
+
+  #book(poolId: string): PoolBook {
+    const book = this.#books.get(poolId)
+    if (!book) throw noPool(poolId)
+    return book
+  }
 }
 
-/** Signatures first so that others can build against them; the bodies follow in the next commit. */
-export class Ipam {
-  constructor(readonly deps: IpamDeps) {}
-  /** Read what the store holds; everything else works on that. */
-  load = (): Promise<void> => later()
-  requestPool = (_spec: PoolSpec): Promise<Pool> => later()
-  renameOwner = (_poolId: string, _owner: string): Promise<void> => later()
-  /** Unknown pools are fine. With `onlyIfOwner` a pool of anybody else is left alone. Frees the pool's addresses. */
-  releasePool = (_poolId: string, _onlyIfOwner?: string): Promise<void> => later()
-  /** Returns a CIDR: the address with the subnet's prefix length. */
-  requestAddress = (_poolId: string, _spec: AddressSpec): Promise<string> => later()
-  /** Make `newOwner` the owner of an address, allocated or not. */
-  claim = (_poolId: string, _address: string, _newOwner: string, _ownerName?: string): Promise<void> => later()
-  /** Absent addresses and unknown pools are fine. With `onlyIfOwner` an address of anybody else is left alone. */
-  releaseAddress = (_poolId: string, _address: string, _onlyIfOwner?: string): Promise<void> => later()
-  pools = (): Pool[] => later()
-  pool = (_id: string): Pool | undefined => later()
-  addresses = (_poolId: string): Allocation[] => later()
-}
+const noPool = (poolId: string) => notFound(`address pool ${poolId} does not exist`)

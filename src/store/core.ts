@@ -12,8 +12,7 @@ import {
 
 /** How many revisions a watch can look back. */
 export const logLength = 10_000
-/** lmdb keys end at 1,978 bytes; ours are short paths. */
-const longestKey = 512
+const longestKey = 512 // lmdb takes 1,978 bytes; ours are short paths
 /** setTimeout fires at once beyond this. */
 const longestTimerMs = 2 ** 31 - 1
 
