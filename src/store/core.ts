@@ -71,7 +71,8 @@ export class EmbeddedStore implements Store {
   readonly #queue: Job[] = []
   readonly #timers = new Map<string, NodeJS.Timeout>()
   readonly #watchers = new Set<() => void>()
-  #draining: Promise<void> | undefined
+  #draining = false
+  #drained = Promise.resolve()
   #closed = false
   #lastLease = 0
 
@@ -141,7 +142,7 @@ export class EmbeddedStore implements Store {
     if (this.#closed) return
     this.#closed = true
     for (const timer of this.#timers.values()) clearTimeout(timer)
-    await this.#draining
+    await this.#drained
     this.#wake()
     await this.#journal.close()
   }
@@ -149,13 +150,12 @@ export class EmbeddedStore implements Store {
   async #submit(plan: Job['plan']): Promise<number> {
     this.#refuseClosed()
     const done = new Promise<number>((resolve, reject) => this.#queue.push({ plan, resolve, reject }))
-    this.#draining ??= this.#drain().finally(() => {
-      this.#draining = undefined
-    })
+    if (!this.#draining) this.#drained = this.#drain()
     return done
   }
 
   async #drain(): Promise<void> {
+    this.#draining = true
     while (this.#queue.length > 0) {
       const staged = new Staged(this.#contents)
       const accepted: { job: Job; revision: number }[] = []
@@ -179,6 +179,8 @@ export class EmbeddedStore implements Store {
         for (const { job } of accepted) job.reject(failure)
       }
     }
+    // In the same breath as the last look at the queue: a job in between would wait for ever.
+    this.#draining = false
   }
 
   #startTimer(id: string, ttlMs: number): void {
@@ -208,7 +210,7 @@ export class EmbeddedStore implements Store {
   }
 
   #wake(): void {
-    for (const wake of [...this.#watchers]) wake()
+    for (const wake of this.#watchers) wake()
   }
 
   #refuseClosed(): void {

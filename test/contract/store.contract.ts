@@ -177,6 +177,17 @@ export function storeContract(name: string, make: () => Promise<StoreUnderTest>)
       expect((await store.get(key('a')))?.value).toBe(99)
     })
 
+    test('a transaction issued at any moment after the one before is answered', async () => {
+      for (let pause = 0; pause < 20; pause++) {
+        const first = store.txn([], [put(key('a'), pause)])
+        const second = first.then(async () => {
+          for (let i = 0; i < pause; i++) await null
+          return store.txn([], [put(key('b'), pause)])
+        })
+        expect(await second).toBeGreaterThan(await first)
+      }
+    })
+
     test('a watch tells what happens after its revision, one batch per transaction', async () => {
       const start = await store.txn([], [put(key('before'), 1)])
       const batches: Change<unknown>[][] = []
