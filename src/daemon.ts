@@ -82,13 +82,14 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   }, foreignCheckMs)
   undo.add('stop the firewall watch', () => clearInterval(watch))
 
-  const ipam = new Ipam({ store, hostSubnets: () => subnetsOf(kernel), hostId: await hostIdOf(store) })
+  const hostSubnets = () => subnetsOf(kernel)
+  const ipam = new Ipam({ store, hostSubnets, hostId: await hostIdOf(store) })
   await ipam.load()
   const state = new State(store)
   await state.load()
   const drivers = createDrivers({ kernel, firewall, hostPorts, acceptForeign })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
-  return new Controller({ state, ipam, drivers, namespaces, log })
+  return new Controller({ state, ipam, drivers, namespaces, hostSubnets, log })
 }
 
 function openKernel(): Kernel {

@@ -1,5 +1,5 @@
 import { invalid, notFound } from '../errors.js'
-import { dockerOwner } from '../ipam/ipam.js'
+import { dockerOwner, hostOverlap } from '../ipam/ipam.js'
 import { withPrefixLength } from '../ipam/subnets.js'
 import { type CnmDeps, gatewayOwner, isEndpointId } from './networks.js'
 import type { DockerAddressRequest, DockerPoolGrant, DockerPoolRequest } from './specs.js'
@@ -28,6 +28,12 @@ export class DockerIpam {
     if (subnet === undefined) throw notFound(`network ${bound} has no IPv${request.family} subnet`)
     if (request.subnet !== undefined && request.subnet !== subnet.subnet)
       throw invalid(`subnet ${request.subnet} is not the one of network ${bound} (${subnet.subnet})`)
+    // asked for no subnet in particular, dockerd asks again and again until it gets one that the host has no route to
+    // (requestPoolHelper in libnetwork/network.go): this one it would refuse for ever, holding its locks
+    if (request.subnet === undefined && hostOverlap(subnet.subnet, this.#deps.hostSubnets()) !== undefined)
+      throw invalid(
+        `network ${bound} is on this host already, so Docker wants its subnet said: --subnet ${subnet.subnet}`,
+      )
     const gateway = subnet.gateway === undefined ? {} : { gateway: withPrefixLength(subnet.gateway, subnet.subnet) }
     return { poolId: subnet.poolId, subnet: subnet.subnet, ...gateway }
   }

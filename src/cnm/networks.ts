@@ -14,6 +14,8 @@ export interface CnmDeps {
   state: State
   ipam: Ipam
   drivers: Drivers
+  /** CIDRs of the host's addresses and routes, the default routes left out */
+  hostSubnets: () => string[]
   log: Log
 }
 

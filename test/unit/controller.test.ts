@@ -17,6 +17,7 @@ let store: MemoryStore
 let namespaces: FakeNamespaces
 let cnm: Controller
 let ipam: Ipam
+let hostSubnets: string[]
 
 /** A daemon on the same host and store: the first one, or the one after a restart. */
 async function start(): Promise<void> {
@@ -24,13 +25,21 @@ async function start(): Promise<void> {
   await ipam.load()
   const state = new State(store)
   await state.load()
-  cnm = new Controller({ state, ipam, drivers: fakeDrivers(world), namespaces, log: noLog })
+  cnm = new Controller({
+    state,
+    ipam,
+    drivers: fakeDrivers(world),
+    namespaces,
+    hostSubnets: () => hostSubnets,
+    log: noLog,
+  })
 }
 
 beforeEach(async () => {
   world = new FakeWorld()
   store = new MemoryStore()
   namespaces = new FakeNamespaces(world)
+  hostSubnets = []
   await start()
 })
 
@@ -349,6 +358,16 @@ describe("Docker's door", () => {
     await docker.releasePool(first.poolId)
     await docker.deleteNetwork(dockerId)
     expect(await everything()).toBe(before)
+  })
+
+  it('does not send dockerd in circles for a subnet that the host has already', async () => {
+    await cnm.createNetwork(lab)
+    hostSubnets = ['10.30.0.0/24']
+    const request = { family: 4 as const, options: { network: 'lab' } }
+    await expect(cnm.docker.requestPool(request)).rejects.toThrow('--subnet 10.30.0.0/24')
+    expect(await cnm.docker.requestPool({ ...request, subnet: '10.30.0.0/24' })).toMatchObject({
+      subnet: '10.30.0.0/24',
+    })
   })
 
   it('tells what to do about a network that it does not know', async () => {
