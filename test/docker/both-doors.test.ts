@@ -48,7 +48,7 @@ test("with Docker's IPAM, a container of another subnet and a sandbox talk, each
 })
 
 test("with --ipam-driver tsnet --ipam-opt network=lab the container has one of lab's addresses", async () => {
-  const ipam = ['--ipam-driver', 'tsnet', '--ipam-opt', 'network=lab']
+  const ipam = ['--subnet', '10.30.0.0/24', '--ipam-driver', 'tsnet', '--ipam-opt', 'network=lab']
   host.docker('network', 'create', '-d', 'tsnet', '-o', 'network=lab', ...ipam, 'lab')
   await runContainer(host, 'shop', 'lab', '-p', '8081:80')
   expect(attachmentOf(host, 'shop', 'lab')).toMatchObject({ IPAddress: '10.30.0.3', Gateway: '10.30.0.1' })
