@@ -65,7 +65,7 @@ export class DockerIpam {
     const pool = ipam.pool(request.poolId)
     if (pool === undefined) throw notFound(`there is no address pool ${request.poolId}`)
     if (request.gateway && request.address !== undefined)
-      if (ownerOf(ipam, pool.id, request.address) === gatewayOwner)
+      if (ipam.holder(pool.id, request.address)?.owner === gatewayOwner)
         return withPrefixLength(request.address, pool.subnet)
     return await ipam.requestAddress(pool.id, {
       owner: dockerOwner,
@@ -78,12 +78,9 @@ export class DockerIpam {
 
   async releaseAddress(poolId: string, address: string): Promise<void> {
     const { ipam, state } = this.#deps
-    const owner = ownerOf(ipam, poolId, address)
+    const owner = ipam.holder(poolId, address)?.owner
     // an endpoint that is still there keeps its address, and a gateway is its network's
     if (owner === dockerOwner || (owner !== undefined && isEndpointId(owner) && state.endpoint(owner) === undefined))
       await ipam.releaseAddress(poolId, address, owner)
   }
 }
-
-const ownerOf = (ipam: CnmDeps['ipam'], poolId: string, address: string): string | undefined =>
-  ipam.addresses(poolId).find(allocation => allocation.address === address)?.owner
