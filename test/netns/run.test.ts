@@ -168,11 +168,16 @@ describe('run', () => {
   })
 
   test('a terminal gives its signals to the command itself: they are not doubled', async () => {
-    // script(1) gives both a terminal; the 3 is Ctrl-C
+    // node counts every signal, where a shell takes two that come close together for one
     const log = join(world.dir, 'got')
-    const trap = `trap 'echo INT >> ${log}' INT; echo ready > ${log}; while [ ! -e ${log}.end ]; do sleep 0.05; done`
-    writeFileSync(join(world.dir, 'cmd.sh'), trap)
-    const command = `${process.execPath} ${cli.script} run --rm --name ${name()} -- sh ${join(world.dir, 'cmd.sh')}`
+    const program = `const { appendFileSync, existsSync } = require('node:fs')
+      process.on('SIGINT', () => appendFileSync('${log}', 'INT\\n'))
+      appendFileSync('${log}', 'ready\\n')
+      setInterval(() => existsSync('${log}.end') && process.exit(), 20)`
+    writeFileSync(join(world.dir, 'count.cjs'), program)
+    const count = `${process.execPath} ${join(world.dir, 'count.cjs')}`
+    const command = `${process.execPath} ${cli.script} run --rm --name ${name()} -- ${count}`
+    // script(1) gives both a terminal; the 3 is Ctrl-C
     const terminal = spawn('script', ['-qec', command, '/dev/null'], {
       env: { ...process.env, TSNET_SOCKET: world.socketPath },
     })
