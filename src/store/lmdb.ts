@@ -19,8 +19,6 @@ type Key = ['revision'] | ['data', string] | ['log', number] | ['lease', string]
  * @throws {NetError} Unavailable: the file is damaged or newer than this program; the message says what to do
  */
 export function openLmdb(path: string): Store {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-  chmodSync(dirname(path), 0o700)
   const db = openFile(path)
   try {
     return new EmbeddedStore(new LmdbJournal(db), readContents(db, path))
@@ -36,6 +34,8 @@ const damaged = (path: string, why: string, cause?: unknown): NetError =>
 
 function openFile(path: string): RootDatabase<string, Key> {
   try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    chmodSync(dirname(path), 0o700)
     if (existsSync(path)) checkHeader(path)
     const db = open<string, Key>({ path, noSubdir: true, encoding: 'string' })
     for (const file of [path, `${path}-lock`]) chmodSync(file, 0o600)

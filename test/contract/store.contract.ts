@@ -177,13 +177,11 @@ export function storeContract(name: string, make: () => Promise<StoreUnderTest>)
       expect((await store.get(key('a')))?.value).toBe(99)
     })
 
-    test('a transaction issued at any moment after the one before is answered', async () => {
-      for (let pause = 0; pause < 20; pause++) {
+    test('a transaction issued at any moment of another is answered', async () => {
+      for (let pause = 0; pause < 40; pause++) {
         const first = store.txn([], [put(key('a'), pause)])
-        const second = first.then(async () => {
-          for (let i = 0; i < pause; i++) await null
-          return store.txn([], [put(key('b'), pause)])
-        })
+        for (let i = 0; i < pause; i++) await null
+        const second = store.txn([], [put(key('b'), pause)])
         expect(await second).toBeGreaterThan(await first)
       }
     })
