@@ -1,4 +1,14 @@
-import { chmodSync, closeSync, existsSync, fstatSync, ftruncateSync, mkdirSync, openSync, readSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  statfsSync,
+} from 'node:fs'
 import { dirname } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
 import { messageOf, NetError, unavailable } from '../errors.js'
@@ -15,13 +25,13 @@ type Key = ['revision'] | ['data', string] | ['log', number] | ['lease', string]
  *
  * Be aware: a transaction is acknowledged when lmdb has committed and synced it, on lmdb's own thread: it survives
  * kill -9 and, as far as the disk tells the truth, a power cut. The contents are read once, here; the file has one
- * owner, and a second process that writes to it would not be noticed.
+ * owner, and a second process that writes to it would not be noticed. Writing ends 4 MiB before the disk is full.
  * @throws {NetError} Unavailable: the file is damaged or newer than this program; the message says what to do
  */
 export function openLmdb(path: string): Store {
   const db = openFile(path)
   try {
-    return new EmbeddedStore(new LmdbJournal(db), readContents(db, path))
+    return new EmbeddedStore(new LmdbJournal(db, path), readContents(db, path))
   } catch (error) {
     void db.close()
     throw error
@@ -120,11 +130,18 @@ function readContents(db: RootDatabase<string, Key>, path: string): Contents {
   return contents
 }
 
+/** Kept free on the disk, for the pages of the tree that any change copies. */
+const reservedBytes = 4 * 2 ** 20
+
 class LmdbJournal implements Journal {
-  constructor(readonly db: RootDatabase<string, Key>) {}
+  constructor(
+    readonly db: RootDatabase<string, Key>,
+    readonly path: string,
+  ) {}
 
   async write({ commits, leases }: Batch): Promise<void> {
     const { db } = this
+    this.#refuseFullDisk(commits)
     await db.batch(() => {
       for (const [id, ttlMs] of leases)
         ttlMs === undefined ? db.remove(['lease', id]) : db.put(['lease', id], format(ttlMs))
@@ -141,6 +158,16 @@ class LmdbJournal implements Journal {
         db.put(['revision'], format(revision))
       }
     })
+  }
+
+  /** lmdb-js corrupts its memory, and the process dies, when a write fails for want of space; so it must not come to that. */
+  #refuseFullDisk(commits: readonly Commit[]): void {
+    const { bavail, bsize } = statfsSync(this.path)
+    const texts = commits.flatMap(c => c.edits).map(e => (e.type === 'put' ? e.text.length : 0))
+    // Every value is written twice, as data and in the log, in up to 4 bytes a character; what else changes in the tree is small.
+    const neededBytes = reservedBytes + texts.reduce((sum, length) => sum + 8 * length, 0)
+    if (bavail * bsize < neededBytes)
+      throw unavailable(`the disk of ${this.path} is full: less than ${neededBytes >> 20} MiB are free; make room`)
   }
 
   close(): Promise<void> {
