@@ -1,8 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { attachmentOf, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
-import { repo } from '../helpers/machine.js'
-import { ask, pings } from '../helpers/vantage.js'
+import { ask, endServe, pings, startServe } from '../helpers/vantage.js'
 
 // One network, by its two doors: a container that Docker attached and a namespace that the command line attached.
 
@@ -21,10 +20,10 @@ beforeEach(async () => {
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24')
   host.tsnet('sandbox', 'create', 'box')
   host.tsnet('connect', 'lab', 'box', '-p', '8080:80')
-  await host.serve('serve', 'ip', 'netns', 'exec', 'box', `${repo}/test/helpers/serve`, 'box', '80/tcp')
+  await startServe(host, 'box', ['80/tcp'], host.sandbox('box'))
 })
 afterEach(async () => {
-  await host.end('serve')
+  await endServe(host, 'box')
   removeAll(host)
   host.tsnet('sandbox', 'rm', 'box')
   host.tsnet('network', 'rm', 'lab')

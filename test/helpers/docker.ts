@@ -1,7 +1,6 @@
 import type { Host } from './host.js'
 import { image } from './image.js'
-import { until } from './machine.js'
-import { ask } from './vantage.js'
+import { untilServed } from './vantage.js'
 
 // Containers and Docker networks as the suites use them, on a host that runs dockerd.
 
@@ -10,7 +9,7 @@ export async function runContainer(host: Host, name: string, network: string, ..
   await runServing(host, name, network, ['80/tcp', '53/udp'], ...flags)
 }
 
-/** As `runContainer`, serving other ports; the first one is the one that is waited for. */
+/** As `runContainer`, serving other ports. */
 export async function runServing(
   host: Host,
   name: string,
@@ -19,8 +18,7 @@ export async function runServing(
   ...flags: string[]
 ): Promise<void> {
   host.docker('run', '-d', '--name', name, '--network', network, ...flags, image, 'serve', name, ...ports)
-  const port = Number.parseInt(ports[0]!, 10)
-  await until(`container ${name} to serve`, () => ask(host.container(name), 'tcp', '127.0.0.1', port))
+  await untilServed(host.container(name), name, ports)
 }
 
 export const removeContainers = (host: Host, ...names: string[]): void => {

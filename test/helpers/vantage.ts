@@ -1,4 +1,6 @@
 import type { SpawnSyncReturns } from 'node:child_process'
+import { join } from 'node:path'
+import { type Machine, repo, until } from './machine.js'
 
 /** A place from which to try the network: a machine, a sandbox, a container. All have socat and busybox. */
 export interface Vantage {
@@ -15,11 +17,50 @@ export interface Answer {
   peer: string
 }
 
-/** Ask a `serve` (see the script beside this file): what it answers, or undefined when nothing does within a second. */
-export function ask(from: Vantage, protocol: 'tcp' | 'udp', address: string, port: number): Answer | undefined {
+/** Ask a `serve` once, with patience for a busy machine: what it answers, or undefined. */
+export const ask = (from: Vantage, protocol: Transport, address: string, port: number): Answer | undefined =>
+  askWithin(5, from, protocol, address, port)
+
+/** Nobody answers there within a second. */
+export const isClosed = (from: Vantage, protocol: Transport, address: string, port: number): boolean =>
+  askWithin(1, from, protocol, address, port) === undefined
+
+type Transport = 'tcp' | 'udp'
+
+function askWithin(
+  seconds: number,
+  from: Vantage,
+  protocol: Transport,
+  address: string,
+  port: number,
+): Answer | undefined {
   const to = `${protocol.toUpperCase()}:${address.includes(':') ? `[${address}]` : address}:${port}`
-  const patience = protocol === 'tcp' ? ',connect-timeout=1' : ''
-  return parseAnswer(from.tryRun('sh', '-c', `echo hello | socat -t1 -T1 - ${to}${patience}`).stdout)
+  const patience = protocol === 'tcp' ? `,connect-timeout=${seconds}` : ''
+  return parseAnswer(from.tryRun('sh', '-c', `echo hello | socat -t${seconds} -T${seconds} - ${to}${patience}`).stdout)
+}
+
+/** Start `serve` on a machine, or in one of its sandboxes under the sandbox's name, and wait until it answers. End it by the name. */
+export async function startServe(
+  machine: Machine,
+  name: string,
+  ports: string[],
+  sandbox?: Vantage & { argv: string[] },
+): Promise<void> {
+  await machine.serve(`serve-${name}`, ...(sandbox?.argv ?? []), join(repo, 'test/helpers/serve'), name, ...ports)
+  await untilServed(sandbox ?? machine, name, ports)
+}
+
+export const endServe = (machine: Machine, name: string): Promise<unknown> => machine.end(`serve-${name}`)
+
+/** Wait until each of the ports, such as `80/tcp`, answers under that name at the place itself. */
+export async function untilServed(at: Vantage, name: string, ports: string[]): Promise<void> {
+  for (const port of ports) {
+    const [number, protocol] = port.split('/') as [string, Transport]
+    await until(
+      `${name} to serve ${port}`,
+      () => askWithin(1, at, protocol, '127.0.0.1', Number(number))?.name === name,
+    )
+  }
 }
 
 /** `web [0000:0000:0000:0000:0000:ffff:c633:6402]` is what a socket for both families prints of 198.51.100.2. */

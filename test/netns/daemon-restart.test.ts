@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { addresses, Host } from '../helpers/host.js'
-import { repo, until } from '../helpers/machine.js'
-import { ask, pings } from '../helpers/vantage.js'
+import { until } from '../helpers/machine.js'
+import { ask, endServe, pings, startServe } from '../helpers/vantage.js'
 
 // Crash-only: the store says what should be, and start-up is the same code as repair.
 
@@ -107,10 +107,10 @@ describe('a daemon that is started again', () => {
     expect(meaning()).toBe(settled)
     expect(reaches('10.30.0.2')).toBe(true)
     expect(reaches('fd00:30::2')).toBe(true)
-    await host.serve('serve', 'ip', 'netns', 'exec', 'a', `${repo}/test/helpers/serve`, 'a', '80/tcp')
+    await startServe(host, 'a', ['80/tcp'], host.sandbox('a'))
     expect(ask(host.outside, 'tcp', addresses.host4, 8080)).toEqual({ name: 'a', peer: addresses.outside4 })
     expect(ask(host, 'tcp', '127.0.0.1', 8081)?.name).toBe('a')
-    await host.end('serve')
+    await endServe(host, 'a')
     expect(host.tsnet('reconcile', '--dry-run')).toBe('')
   })
 
