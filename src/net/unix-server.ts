@@ -1,8 +1,9 @@
 import { once } from 'node:events'
-import { chmod, chown, lstat, mkdir, mkdtemp, readFile, rename, rm, rmdir } from 'node:fs/promises'
+import { chmod, chown, lstat, mkdtemp, readFile, rename, rm, rmdir } from 'node:fs/promises'
 import type { Server } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
+import { ensureDirectory } from '../directories.js'
 import { conflict, invalid, within } from '../errors.js'
 
 /** `sun_path` of unix(7) holds 108 bytes, and Go's clients keep the last one for the NUL. */
@@ -32,7 +33,7 @@ export async function listenUnix(server: Server, path: string, options: UnixServ
   if (Buffer.byteLength(path) > maxPathBytes)
     throw invalid(`socket path ${path} has ${Buffer.byteLength(path)} bytes: at most ${maxPathBytes} fit`)
   try {
-    await mkdir(dirname(path), { recursive: true })
+    ensureDirectory(dirname(path), 0o755)
     await refuseOccupied(path)
     const drain = trackConnections(server)
     const inode = await appear(server, path, options)
@@ -46,7 +47,7 @@ export async function listenUnix(server: Server, path: string, options: UnixServ
 /** Listen in a directory that nobody else can enter, set the owner and the mode, and only then move the socket into place. */
 async function appear(server: Server, path: string, options: UnixServerOptions): Promise<bigint> {
   // With its `/s` this is nine bytes long: shorter than the names of our sockets, so that it fits where they do.
-  const hidden = await mkdtemp(join(dirname(path), '.'))
+  const hidden = await mkdtemp(`${dirname(path)}/.tsnet-`)
   try {
     const socket = join(hidden, 's')
     server.listen(socket)

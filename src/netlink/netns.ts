@@ -1,6 +1,7 @@
-import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, rmSync, statfsSync } from 'node:fs'
+import { closeSync, constants, fstatSync, lstatSync, openSync, rmSync, statfsSync } from 'node:fs'
 import { access } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { ensureDirectory } from '../directories.js'
 import { conflict, forbidden, invalid, messageOf, type NetError, notFound } from '../errors.js'
 import { close, flock, hasCode, ioctl, setns, unshare } from './libc.js'
 import { bindMount, bindMountOnItself, shareMount, unmount } from './mounts.js'
@@ -92,7 +93,7 @@ function isNetns(fd: number): boolean {
  */
 export function createNetns(path: string): Netns {
   const directory = dirname(path)
-  mkdirSync(directory, { recursive: true, mode: 0o755 })
+  ensureDirectory(directory, 0o755)
   ensureShared(directory)
   try {
     closeSync(openSync(path, constants.O_RDONLY | constants.O_CREAT | constants.O_EXCL, 0o000))

@@ -1,5 +1,6 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureDirectory } from '../directories.js'
 
 /**
  * `/etc/netns/NAME/hosts` and `resolv.conf`: what `ip netns exec NAME` (ip-netns(8)), `tsnet exec` and `tsnet run` show
@@ -16,7 +17,7 @@ export class SandboxFiles {
   }
 
   create(): void {
-    mkdirSync(this.#directory, { recursive: true, mode: 0o755 })
+    ensureDirectory(this.#directory, 0o755)
     writeFileSync(join(this.#directory, 'resolv.conf'), resolvConf(), { mode: 0o644 })
   }
 
@@ -24,9 +25,9 @@ export class SandboxFiles {
   delete(): void {
     for (const file of ['hosts', 'resolv.conf']) rmSync(join(this.#directory, file), { force: true })
     try {
-      rmSync(this.#directory, { recursive: false, force: true })
+      rmdirSync(this.#directory)
     } catch {
-      // not empty
+      // absent, or the user keeps something there
     }
   }
 
@@ -40,7 +41,7 @@ export class SandboxFiles {
 
   /** Written in place, never renamed: commands that run already have this very file mounted over /etc/hosts. */
   writeHosts(text: string): void {
-    mkdirSync(this.#directory, { recursive: true, mode: 0o755 })
+    ensureDirectory(this.#directory, 0o755)
     writeFileSync(join(this.#directory, 'hosts'), text, { mode: 0o644 })
   }
 }

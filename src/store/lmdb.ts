@@ -1,16 +1,7 @@
-import {
-  chmodSync,
-  closeSync,
-  existsSync,
-  fstatSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  readSync,
-  statfsSync,
-} from 'node:fs'
+import { chmodSync, closeSync, existsSync, fstatSync, ftruncateSync, openSync, readSync, statfsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
+import { ensureDirectory } from '../directories.js'
 import { messageOf, NetError, unavailable } from '../errors.js'
 import { type Batch, type Commit, type Contents, EmbeddedStore, type Journal, logLength, nothing } from './core.js'
 import type { Store } from './store.js'
@@ -44,7 +35,7 @@ const damaged = (path: string, why: string, cause?: unknown): NetError =>
 
 function openFile(path: string): RootDatabase<string, Key> {
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    ensureDirectory(dirname(path), 0o700)
     chmodSync(dirname(path), 0o700)
     if (existsSync(path)) checkHeader(path)
     const db = open<string, Key>({ path, noSubdir: true, encoding: 'string' })
@@ -56,9 +47,13 @@ function openFile(path: string): RootDatabase<string, Key> {
   }
 }
 
-/** `struct MDB_page_header`, then `struct MDB_meta`, as lmdb-js 3 lays them out on a 64-bit machine (its mdb.c); byte offsets. */
-const metaPage = { magic: 24, pageSize: 48, lastPage: 144, transaction: 152, end: 160 }
-const lmdbMagic = 0xbeefc0de
+/**
+ * A meta page in words of 8 bytes: `struct MDB_page_header`, then `struct MDB_meta`, as the mdb.c of lmdb-js 3 lays them out on
+ * 64-bit machines, in the machine's own byte order. Two such pages begin the file; the later transaction holds.
+ */
+const metaWord = { magic: 3, pageSize: 6, lastPage: 18, transaction: 19 }
+const metaWords = 20
+const lmdbMagic = 0xbeefc0den
 
 /**
  * What lmdb does not survive must not reach it: a file that is no lmdb file (SIGSEGV) and one that was cut short (SIGBUS).
@@ -71,23 +66,24 @@ function checkHeader(path: string): void {
     const size = fstatSync(file).size
     if (size === 0) return
     const readMeta = (at: number) => {
-      const bytes = new DataView(new ArrayBuffer(metaPage.end))
-      const length = readSync(file, bytes, 0, metaPage.end, at)
-      if (length < metaPage.end || bytes.getUint32(metaPage.magic, true) !== lmdbMagic)
-        throw damaged(path, 'it is not an lmdb file')
-      return bytes
+      const words = new BigUint64Array(metaWords)
+      const length = readSync(file, words, 0, words.byteLength, at)
+      const word = (name: keyof typeof metaWord) => words[metaWord[name]] ?? 0n
+      if (length < words.byteLength || low32(word('magic')) !== lmdbMagic) throw damaged(path, 'it is not an lmdb file')
+      return word
     }
     const first = readMeta(0)
-    const second = readMeta(first.getUint32(metaPage.pageSize, true))
-    const [a, b] = [first, second].map(meta => meta.getBigUint64(metaPage.transaction, true)) as [bigint, bigint]
-    const latest = a >= b ? first : second
-    const pages = latest.getBigUint64(metaPage.lastPage, true) + 1n
-    const wanted = Number(pages) * latest.getUint32(metaPage.pageSize, true)
+    const pageSize = low32(first('pageSize'))
+    const second = readMeta(Number(pageSize))
+    const latest = first('transaction') >= second('transaction') ? first : second
+    const wanted = Number((latest('lastPage') + 1n) * pageSize)
     if (size < wanted) ftruncateSync(file, wanted)
   } finally {
     closeSync(file)
   }
 }
+
+const low32 = (word: bigint): bigint => BigInt.asUintN(32, word)
 
 /** Every record is JSON, `{ v: schema version, value }`. */
 const format = (value: unknown): string => JSON.stringify({ v: schemaVersion, value })
