@@ -1,10 +1,7 @@
 import { Agent, request } from 'node:http'
 import { forbidden, isErrorKind, NetError, unavailable } from '../errors.js'
 
-/**
- * The REST API as the CLI uses it. The connection stays open between calls, without keeping the process alive: to close
- * it, node:net looks at process.stderr, which makes a pipe there non-blocking also for the command that `exec` becomes.
- */
+/** The REST API as the CLI uses it. The connection stays open between calls, without keeping the process alive. */
 export class Client {
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 })
 

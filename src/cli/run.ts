@@ -66,6 +66,7 @@ async function start(sandbox: SandboxView, [name = '', ...args]: string[]): Prom
   const launch = await import('../sandbox/launch.js')
   enterSandbox(sandbox, warn)
   const file = launch.findExecutable(name)
+  launch.restoreOpenFilesLimit()
   return await new Promise((resolve, reject) => {
     // libuv gives the child default signal actions itself
     const child = spawn(file, args, { stdio: 'inherit', argv0: name })

@@ -59,10 +59,7 @@ export const printJson = (value: unknown): void => print(`${JSON.stringify(value
 
 const guarded = new WeakSet<NodeJS.WriteStream>()
 
-/**
- * A reader that has gone (`| head -1`) is no error, and what the command was asked to do is still done.
- * Streams are touched only here: opening one makes a pipe non-blocking, which a command run by `exec` would inherit.
- */
+/** A reader that has gone (`| head -1`) is no error, and what the command was asked to do is still done. */
 export function write(stream: NodeJS.WriteStream, text: string): void {
   if (!guarded.has(stream)) {
     guarded.add(stream)

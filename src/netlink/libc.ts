@@ -73,6 +73,14 @@ export const send = declare<(fd: number, bytes: Buffer, length: number, flags: n
 export const sendAsync = declareAsync<[fd: number, bytes: Buffer, length: number, flags: number]>(sendDefinition)
 export const recv = declare<(fd: number, bytes: Buffer, length: number, flags: number) => number>(recvDefinition)
 export const close = declare<(fd: number) => number>('int close(int fd)')
+const variadicFcntl = declare<(fd: number, command: number, type: 'int', value: number) => number>(
+  'int fcntl(int fd, int command, ...)',
+)
+export const fcntl = (fd: number, command: number, value: number): number => variadicFcntl(fd, command, 'int', value)
+/** `limit` is soft and hard, for example those of RLIMIT_NOFILE (7 in asm-generic/resource.h). */
+export const setrlimit = declare<(resource: number, limit: [soft: number, hard: number]) => number>(
+  'int setrlimit(int resource, const uint64_t *limit)',
+)
 export const flock = declare<(fd: number, operation: number) => number>('int flock(int fd, int operation)')
 /** Requests without an argument only. */
 export const ioctl = declare<(fd: number, request: number) => number>('int ioctl(int fd, unsigned long request, ...)')

@@ -1,7 +1,7 @@
-import { accessSync, constants, statSync } from 'node:fs'
+import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
 import { messageOf } from '../errors.js'
-import { defaultSignal, execve, hasCode, ioctl } from '../netlink/libc.js'
+import { defaultSignal, execve, fcntl, hasCode, setrlimit } from '../netlink/libc.js'
 import { CommandFailed } from './command-failed.js'
 
 // Starting a user's command as a shell would: the same search, the same exit codes, none of Node's own settings left.
@@ -57,12 +57,41 @@ export function replaceProcess(words: readonly string[]): never {
   throw new Error('execve returned')
 }
 
-/** asm-generic/ioctls.h: do not close a descriptor on execve(2). */
-const fionclex = 0x5450
+// fcntl(2), asm-generic/fcntl.h, asm-generic/resource.h
+const fGetfl = 3
+const fSetfl = 4
+const fSetfd = 2
+const rlimitNofile = 7
 
-/** Node ignores two signals, which stays so over execve(2), and has its stdio closed by it (PlatformInit and Start in src/node.cc). */
+/** What Node sets for itself and execve(2) would hand on (PlatformInit and Start in src/node.cc). */
 function undoNodeSettings(): void {
   defaultSignal(osConstants.signals.SIGPIPE)
   defaultSignal(osConstants.signals.SIGXFSZ)
-  for (const fd of [0, 1, 2]) ioctl(fd, fionclex)
+  for (const fd of [0, 1, 2]) {
+    // Node closes its stdio on execve, and a stream that was opened made a pipe non-blocking.
+    fcntl(fd, fSetfd, 0)
+    fcntl(fd, fSetfl, fcntl(fd, fGetfl, 0) & ~constants.O_NONBLOCK)
+  }
+  restoreOpenFilesLimit()
+}
+
+/**
+ * Node raises the soft limit of open files to the hard one, which makes programs slow that close every possible descriptor,
+ * and breaks those that use select(2). Nobody tells what it was, but whoever started us most likely has it still.
+ */
+export function restoreOpenFilesLimit(): void {
+  const own = limitsOf(process.pid)
+  const parent = limitsOf(process.ppid)
+  if (own !== undefined && parent?.hard === own.hard && parent.soft < own.soft)
+    setrlimit(rlimitNofile, [parent.soft, own.hard])
+}
+
+/** `Max open files  1024  1048576  files` of proc_pid_limits(5) */
+function limitsOf(pid: number): { soft: number; hard: number } | undefined {
+  try {
+    const [, soft, hard] = /^Max open files\s+(\d+)\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8')) ?? []
+    return soft === undefined ? undefined : { soft: Number(soft), hard: Number(hard) }
+  } catch {
+    return undefined
+  }
 }

@@ -23,6 +23,10 @@ afterAll(() => cli.remove())
 beforeEach(async () => {
   world = await CliWorld.start(cli)
   cnm = world.cnm
+  cnm.namespaces = {
+    create: name => void execFileSync('ip', ['netns', 'add', name]),
+    delete: name => removeNetns(name),
+  }
   ns = makeNetns(prefix)
   await cnm.createSandbox({ name: ns, netns: netnsPath(ns) })
 })
@@ -76,6 +80,19 @@ describe('exec', () => {
     const { stdout } = await ended(spawn('sh', ['-c', script]))
     expect((await sh(script)).stdout).toBe(stdout)
     expect(await sh('yes | head -1')).toMatchObject({ status: 0, stdout: 'y\n', stderr: '' })
+  })
+
+  test('runs the command with the soft limit of open files that the caller had, which Node raises', async () => {
+    const tsnet = `${process.execPath} ${cli.script}`
+    for (const words of [`exec ${ns}`, 'run --rm']) {
+      const got = ended(
+        spawn('sh', ['-c', `ulimit -Sn 321; ${tsnet} ${words} -- sh -c "ulimit -Sn; ulimit -Hn"; ulimit -Hn`], {
+          env: { ...process.env, TSNET_SOCKET: world.socketPath },
+        }),
+      )
+      const [soft, hard, want] = (await got).stdout.trim().split('\n')
+      expect({ soft, hard }).toEqual({ soft: '321', hard: want })
+    }
   })
 
   test('leaves stdin and stdout blocking', async () => {
