@@ -167,8 +167,8 @@ describe('a file that cannot be read is refused with what to do', () => {
     writeFileSync(join(folder, 'state'), '')
     const [kind, message] = await refusal()
     expect([kind, message.slice(0, message.indexOf(':'))]).toEqual([
-      'Unavailable',
-      `the store ${path} cannot be opened`,
+      'InvalidParameter',
+      `directory ${join(folder, 'state')} cannot be made`,
     ])
     expect(existsSync(path)).toBe(false)
   })

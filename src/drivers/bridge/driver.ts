@@ -157,10 +157,9 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
         held: hostPorts,
         owner,
       })
-      for (const binding of bindings) {
-        undo.add(`release port ${binding.hostPort}`, () => hostPorts.release(binding))
-        await hostPorts.hold(binding, owner)
-      }
+      // all of them first: ports that were chosen for us are bound already, whichever hold fails
+      for (const binding of bindings) undo.add(`release port ${binding.hostPort}`, () => hostPorts.release(binding))
+      for (const binding of bindings) await hostPorts.hold(binding, owner)
       await firewall.apply({ add: bindings.flatMap(bindingElements), delete: [] })
       return bindings
     })
