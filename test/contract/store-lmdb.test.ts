@@ -166,10 +166,8 @@ describe('a file that cannot be read is refused with what to do', () => {
   test('one in a folder that cannot be made', async () => {
     writeFileSync(join(folder, 'state'), '')
     const [kind, message] = await refusal()
-    expect([kind, message.slice(0, message.indexOf(':'))]).toEqual([
-      'InvalidParameter',
-      `directory ${join(folder, 'state')} cannot be made`,
-    ])
+    expect(kind).toBe('InvalidParameter')
+    expect(message).toContain(`directory ${join(folder, 'state')} cannot be made`)
     expect(existsSync(path)).toBe(false)
   })
 })

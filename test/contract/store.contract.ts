@@ -41,7 +41,6 @@ export function storeContract(name: string, make: () => Promise<StoreUnderTest>)
     /** Changes as they come, flattened, until `count` of them are there. */
     async function collect(count: number, after: number, from = prefix): Promise<Change<unknown>[]> {
       const got: Change<unknown>[] = []
-      if (count === 0) return got
       for await (const batch of store.watch(from, after, stop.signal)) {
         got.push(...batch)
         if (got.length >= count) break
