@@ -105,6 +105,8 @@ export function linkAdd(spec: LinkSpec): Request[] {
   const late = afterCreation(spec)
   if (spec.netns && (spec.master !== undefined || !isEmpty(late)))
     throw invalid(`link ${name}: master, alias, address generation and port are set from inside its network namespace`)
+  if (spec.kind === 'veth' && spec.peer.index !== undefined && spec.index === undefined)
+    throw invalid(`link ${name}: the index of its peer can be chosen only together with its own`)
   // Up makes IPv6 choose a link-local address at once, so the choice of how comes first.
   const upLate = spec.addrGenMode !== undefined && spec.up === true
   const parent = 'parent' in spec ? spec.parent : undefined

@@ -34,6 +34,7 @@ interface NewLink extends LinkAttributes {
 /** The other end of a veth. It starts down: the kernel cannot open it before the pair is joined (ENOTCONN of veth_open). */
 export interface PeerSpec {
   name: string
+  /** ask for this index; the kernel heeds it only where the first end asks for one too */
   index?: number
   mtu?: number
   mac?: string

@@ -259,7 +259,7 @@ function fdbRequest(verb: string, type: number, flags: number, spec: FdbSpec): R
 export const fdbReplace = (spec: FdbSpec): Request =>
   fdbRequest('replace', rtm.newNeighbour, nlm.create | nlm.replace, spec)
 
-/** `bridge fdb append MAC dev INDEX dst A self`: one more destination of MAC, on a vxlan. EEXIST when it is there. */
+/** `bridge fdb append MAC dev INDEX dst A self`: one more destination of MAC, on a vxlan; one that is there stays. */
 export const fdbAppend = (spec: FdbSpec): Request =>
   fdbRequest('append', rtm.newNeighbour, nlm.create | nlm.append, spec)
 

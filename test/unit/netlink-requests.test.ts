@@ -164,6 +164,11 @@ describe('bad input is refused before the kernel sees it', () => {
     ['no address', () => addressAdd({ index: 1, address: 'x/8' }), '"x" is not an IP address'],
     ['a zone', () => addressAdd({ index: 1, address: 'fe80::1%eth0/64' }), 'is not an IP address'],
     ['families that differ', () => routeAdd({ destination: '10.0.0.0/8', via: 'fd00::1' }), 'different families'],
+    [
+      'the index of a peer alone',
+      () => linkAdd({ kind: 'veth', name: 'v', peer: { name: 'p', index: 7 } }),
+      'only together with its own',
+    ],
     ['index 0', () => addressAdd({ index: 0, address: '10.0.0.1/8' }), 'link index 0'],
     [
       'a broken broadcast',
