@@ -36,7 +36,9 @@ function askWithin(
 ): Answer | undefined {
   const to = `${protocol.toUpperCase()}:${address.includes(':') ? `[${address}]` : address}:${port}`
   const patience = protocol === 'tcp' ? `,connect-timeout=${seconds}` : ''
-  return parseAnswer(from.tryRun('sh', '-c', `echo hello | socat -t${seconds} -T${seconds} - ${to}${patience}`).stdout)
+  // the inner shell ends with the first line of an answer, and the exchange with it: UDP knows no other end
+  const script = `socat -t0.1 -T${seconds} ${to}${patience} SYSTEM:'echo hello; head -n 1 >&3' 3>&1`
+  return parseAnswer(from.tryRun('sh', '-c', script).stdout)
 }
 
 /** Start `serve` on a machine, or in one of its sandboxes under the sandbox's name, and wait until it answers. End it by the name. */

@@ -77,7 +77,6 @@ test.each<[what: string, argv: string[], exit: number, says: RegExp]>([
   ['a second attachment to the same network', ['connect', 'lab', 'box'], 5, /box.*lab|lab.*box/],
   ['a disconnect of what is not connected', ['disconnect', 'lab', 'other'], 4, /other/],
   ['a delete of a network in use', ['network', 'rm', 'lab'], 5, /lab.*\bbox\b/],
-  ['an inspect of nothing', ['network', 'inspect', 'nope'], 4, /nope/],
   ['an unknown command', ['netwrok', 'ls'], 2, /netwrok/],
   ['a run on a network that is not there', ['run', '--rm', '--network', 'nope', '--', 'true'], 4, /nope/],
 ])('%s is refused', (_what, argv, exit, says) => {
@@ -89,6 +88,11 @@ test.each<[what: string, argv: string[], exit: number, says: RegExp]>([
   })
   expect(got.stderr).toMatch(says)
   expect(host.snapshot()).toBe(before)
+})
+
+test('an inspect of nothing prints an empty array, as docker does, and says what is missing', () => {
+  const got = host.tryTsnet('network', 'inspect', 'nope')
+  expect(got).toMatchObject({ status: 4, stdout: '[]\n', stderr: expect.stringMatching(/^tsnet: [^\n]*nope[^\n]*\n$/) })
 })
 
 test('no daemon on the socket is said in one line, with what to do', () => {

@@ -31,9 +31,14 @@ beforeAll(async () => {
   host.tsnet('connect', 'shut', 'b')
 })
 afterAll(() => host?.stop())
-beforeEach(() => {
+beforeEach(async () => {
+  await until('the kernel to be done with looking for duplicate addresses', () => tentative() === '')
   settled = meaning()
 })
+const tentative = () =>
+  ['', '-n a', '-n b']
+    .map(where => host.run('ip', ...where.split(' ').filter(Boolean), 'addr', 'show', 'tentative'))
+    .join('')
 
 const reaches = (address: string): boolean => pings(host.sandbox('b'), address)
 
@@ -151,7 +156,8 @@ describe('tsnet reconcile', () => {
     const announced = host.tsnet('reconcile', '--dry-run')
     expect(announced).not.toBe('')
     expect(host.tsnet('reconcile', '--dry-run')).toBe(announced)
-    expect(host.tsnet('reconcile')).toBe(announced)
+    // what one stage makes is what the next one looks at, so doing it may say more than announcing it
+    expect(host.tsnet('reconcile').split('\n')).toEqual(expect.arrayContaining(announced.split('\n')))
     expect(host.tsnet('reconcile', '--dry-run')).toBe('')
     expect(meaning()).toBe(settled)
     await until('b to reach its gateway', () => reaches('10.30.0.1'))
