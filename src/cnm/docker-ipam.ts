@@ -1,6 +1,6 @@
 import { invalid, notFound } from '../errors.js'
-import { dockerOwner, hostOverlap } from '../ipam/ipam.js'
-import { withPrefixLength } from '../ipam/subnets.js'
+import { dockerOwner } from '../ipam/ipam.js'
+import { hostOverlap, withPrefixLength } from '../net/subnets.js'
 import { type CnmDeps, gatewayOwner, isEndpointId } from './networks.js'
 import type { DockerAddressRequest, DockerPoolGrant, DockerPoolRequest } from './specs.js'
 

@@ -1,7 +1,7 @@
 import { invalid, notFound } from '../errors.js'
-import { addressOf, prefixLengthOf } from '../ipam/subnets.js'
 import type { KeyedLock } from '../locks.js'
 import { checkLinkName, randomMac, shortId } from '../names.js'
+import { addressOf, prefixLengthOf } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
 import { DockerIpam } from './docker-ipam.js'

@@ -1,6 +1,6 @@
 import { conflict, invalid } from '../errors.js'
-import { addressOf, familyOf, holds } from '../ipam/subnets.js'
 import { checkLinkName, checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
+import { addressOf, familyOf, holds } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { Namespaces, Place, WantedSandbox } from './driver.js'
 import { type CnmDeps, subnetOf } from './networks.js'

@@ -1,4 +1,4 @@
-import { bitsOf, type Cidr, hostSpan, intersect, type Span } from './cidr.js'
+import { bitsOf, type Cidr, hostSpan, intersect, type Span } from '../net/cidr.js'
 
 /** Which number to choose next: the lowest that is free, or with `serial` the next after the last one chosen this way. */
 export interface Choice {

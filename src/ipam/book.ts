@@ -1,5 +1,4 @@
 import { conflict, invalid } from '../errors.js'
-import { Allocator } from './allocator.js'
 import {
   type Cidr,
   formatAddress,
@@ -9,7 +8,8 @@ import {
   parseAddress,
   parseCidr,
   type Span,
-} from './cidr.js'
+} from '../net/cidr.js'
+import { Allocator } from './allocator.js'
 import type { AddressSpec, Allocation, Pool } from './types.js'
 
 /** dockerd asked for an address or a pool, and no endpoint or network has come for it yet. */

@@ -1,15 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { conflict, invalid, notFound } from '../errors.js'
 import { KeyedLock } from '../locks.js'
+import { type Cidr, formatCidr, overlaps, parseCidr } from '../net/cidr.js'
 import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
 import { allocation, dockerOwner, type Held, nameOwner, PoolBook } from './book.js'
-import { type Cidr, formatCidr, overlaps, parseCidr } from './cidr.js'
 import { chooseFreeSubnet, type DefaultPool, defaultPools, parsePool } from './pools.js'
 import { addressKey, deletePoolRecords, guardKey, loadBooks, poolKey, rememberName } from './records.js'
 import type { AddressSpec, Allocation, Pool, PoolSpec } from './types.js'
 
 export { dockerOwner } from './book.js'
-export { hostOverlap } from './pools.js'
 export type { AddressSpec, Allocation, Pool, PoolSpec } from './types.js'
 
 export interface IpamDeps {

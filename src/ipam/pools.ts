@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Family } from '../cnm/types.js'
 import { conflict, invalid } from '../errors.js'
-import { bitsOf, type Cidr, contains, formatAddress, formatCidr, overlaps, parseCidr, parseHostCidr } from './cidr.js'
+import { bitsOf, type Cidr, contains, formatAddress, parseCidr, parseHostCidr } from '../net/cidr.js'
 import type { PoolSpec } from './types.js'
 
 /** `base` cut into subnets with prefix length `size`. */
@@ -76,13 +76,6 @@ export const chooseFreeSubnet = (
 ): Cidr => {
   const avoid = (spec.avoid ?? []).map(text => parseHostCidr(text, 'subnet to avoid'))
   return chooseSubnet(spec.family, pools, [...inUse, ...avoid, ...hostCidrs(hostSubnets)])
-}
-
-/** The first of the host's own subnets that `subnet` overlaps, for drivers that put `subnet` on a link of this host. */
-export function hostOverlap(subnet: string, hostSubnets: readonly string[]): string | undefined {
-  const cidr = parseCidr(subnet)
-  const found = hostCidrs(hostSubnets).find(host => overlaps(host, cidr))
-  return found && formatCidr(found)
 }
 
 /** Subnet and range as the user wrote them, checked against each other. */

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { NumberSet } from '../../src/ipam/allocator.js'
-import { cidrAt, formatAddress, formatCidr, parseAddress, parseCidr } from '../../src/ipam/cidr.js'
 import { chooseSubnet } from '../../src/ipam/pools.js'
+import { cidrAt, formatAddress, formatCidr, parseAddress, parseCidr } from '../../src/net/cidr.js'
 
 describe('arithmetic', () => {
   const anyAddress = fc.oneof(

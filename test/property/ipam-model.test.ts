@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { formatAddress, hostSpan, intersect, parseCidr } from '../../src/ipam/cidr.js'
 import { Ipam } from '../../src/ipam/ipam.js'
+import { formatAddress, hostSpan, intersect, parseCidr } from '../../src/net/cidr.js'
 import { MemoryStore } from '../../src/store/memory.js'
 
 const coolDownMs = 10

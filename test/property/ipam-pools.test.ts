@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Allocator } from '../../src/ipam/allocator.js'
-import { cidrAt, formatCidr, parseCidr } from '../../src/ipam/cidr.js'
 import { Ipam } from '../../src/ipam/ipam.js'
+import { cidrAt, formatCidr, parseCidr } from '../../src/net/cidr.js'
 import { MemoryStore } from '../../src/store/memory.js'
 
 describe('pools', () => {

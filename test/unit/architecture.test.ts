@@ -5,7 +5,19 @@ import { repo } from '../helpers/machine.js'
 import { findCycle, parseSource, readSources, resolveImport, type Source } from '../helpers/source-tree.js'
 
 /** Files that anybody may use; they know nothing but each other. */
-const leaves = ['errors', 'directories', 'undo', 'reconcile', 'locks', 'log', 'names', 'nearest', 'version', 'ports', 'net']
+const leaves = [
+  'errors',
+  'directories',
+  'undo',
+  'reconcile',
+  'locks',
+  'log',
+  'names',
+  'nearest',
+  'version',
+  'ports',
+  'net',
+]
 
 /** Who may import whom, by folder of src/ or file in it. A part may always import itself and the leaves. */
 const arrows: Record<string, readonly string[] | 'everything'> = {

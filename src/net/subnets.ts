@@ -1,5 +1,13 @@
 import type { Family } from '../cnm/types.js'
-import { formatCidr, hasAddress, contains as includes, parseAddress, parseCidr, parseHostCidr } from './cidr.js'
+import {
+  formatCidr,
+  hasAddress,
+  contains as includes,
+  overlaps,
+  parseAddress,
+  parseCidr,
+  parseHostCidr,
+} from './cidr.js'
 
 // Subnets and addresses as the objects hold them, which is as text.
 
@@ -22,4 +30,13 @@ export const withPrefixLength = (address: string, subnet: string): string => `${
 export function holds(subnet: string, inner: string): boolean {
   const outer = parseHostCidr(subnet)
   return inner.includes('/') ? includes(outer, parseHostCidr(inner)) : hasAddress(outer, parseAddress(inner))
+}
+
+/** The first of the host's own subnets (the default route aside) that `subnet` overlaps. */
+export function hostOverlap(subnet: string, hostSubnets: readonly string[]): string | undefined {
+  const cidr = parseCidr(subnet)
+  const found = hostSubnets
+    .map(text => parseHostCidr(text, 'host subnet'))
+    .find(host => host.prefixLength > 0 && overlaps(host, cidr))
+  return found && formatCidr(found)
 }
