@@ -52,7 +52,8 @@ function meaning(): string {
         mtu,
         address,
         (addr_info as Record<string, unknown>[]).map(({ local, prefixlen }) => `${local}/${prefixlen}`),
-      ]),
+      ])
+      .sort(),
   )
   const routes = ['a', 'b'].map(sandbox => host.run('ip', '-n', sandbox, 'route'))
   const elements = host.tsnetRules().flatMap(({ set, map }) => ((set ?? map) ? [{ ...(set ?? map), handle: 0 }] : []))
