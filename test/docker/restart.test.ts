@@ -109,7 +109,7 @@ test('with the daemon down, a container on its network is refused with an error,
   host.docker('network', 'create', '-d', 'tsnet', 'web')
   await host.killTsnet()
   expect(refusal(host, 'run', '--rm', '--network', 'web', 'busybox', 'true')).toMatch(/tsnet/)
-  host.docker('run', '--rm', 'busybox', 'true')
+  host.docker('run', '--rm', '--network', 'none', 'busybox', 'true')
   await host.startTsnet()
   await runContainer(host, 'one', 'web')
 })
