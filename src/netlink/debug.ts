@@ -20,5 +20,5 @@ export function debugRequest(request: Request, error?: NetlinkError): void {
   if (!enabled) return
   const codec = codecs.get(request.type >> 2)
   const message = codec ? JSON.stringify(decode(codec, request.body)) : ''
-  process.stderr.write(`netlink: ${request.op}: ${error ? error.message : 'ok'} ${message}\n`)
+  process.stderr.write(`netlink: ${error ? error.message : `${request.op}: ok`} ${message}\n`)
 }

@@ -49,6 +49,8 @@ export function watchKernel(
       }
     } catch (error) {
       if (!hasCode(error, 'ENOBUFS')) throw error
+      // The kernel adds nothing more, and says so only once, until the socket is empty: whoever lists before loses news.
+      socket.drain()
       handler({ what: 'overrun' })
     }
   })

@@ -25,6 +25,8 @@ export type { Address, FdbEntry, Link, LinkKind, Neighbour, Route } from './obje
 /** RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are half of a link's message */
 const skipStats = 8
 const tableMain = 254
+/** The first datagram of a list has some 3,700 bytes, an address at most 100. */
+const addressesInOnePiece = 30
 
 /** The links, addresses, routes and neighbours of one network namespace: what there is, and how to change it. */
 export class Kernel {
@@ -115,11 +117,17 @@ export class Kernel {
   /** `ip address show [dev INDEX]`; an absent link has none. */
   addresses(filter: { index?: number; family?: Family } = {}): Address[] {
     const { index = 0, family } = filter
-    const op = words('ip address show', { dev: filter.index })
-    const header = { family: afOf(family), prefixLength: 0, flags: 0, scope: 0, index }
-    const ask = request(op, rtm.getAddress, 0, addressMessage, { ...header, attrs: {} })
-    const all = absentIs([], ['ENODEV'], () => this.#dump(ask, addressMessage, parseAddress))
-    return all.filter(a => (index === 0 || a.index === index) && (family === undefined || a.family === family))
+    const read = (ofIndex: number): Address[] => {
+      const header = { family: afOf(family), prefixLength: 0, flags: 0, scope: 0, index: ofIndex }
+      const op = words('ip address show', { dev: ofIndex || undefined })
+      const ask = request(op, rtm.getAddress, 0, addressMessage, { ...header, attrs: {} })
+      return absentIs([], ['ENODEV'], () => this.#dump(ask, addressMessage, parseAddress))
+    }
+    const ofLink = read(index)
+    // The kernel does not mark an interrupted list of one link (inet_dump_ifaddr), and it may then lack addresses. One
+    // that came in several pieces is therefore taken out of the list of all links.
+    const found = index !== 0 && ofLink.length > addressesInOnePiece ? read(0) : ofLink
+    return found.filter(a => (index === 0 || a.index === index) && (family === undefined || a.family === family))
   }
 
   /** `ip route show table N [dev INDEX] [proto N]`; the main table unless said otherwise. */

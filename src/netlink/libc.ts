@@ -2,7 +2,13 @@ import koffi from 'koffi'
 
 // The libc calls that Node has no function for. A failing one throws ErrnoError; a synchronous one acts on the calling thread.
 
-const names = new Map(Object.entries(koffi.os.errno).map(([name, errno]) => [errno, name]))
+/** Second names of numbers: the first are EAGAIN, EOPNOTSUPP and EDEADLK. */
+const synonyms = ['EWOULDBLOCK', 'ENOTSUP', 'EDEADLOCK']
+const names = new Map(
+  Object.entries(koffi.os.errno)
+    .filter(([name]) => !synonyms.includes(name))
+    .map(([name, errno]) => [errno, name]),
+)
 
 /** `EEXIST` for 17; `E512` for a number without a name. */
 export const errnoName = (errno: number): string => names.get(errno) ?? `E${errno}`

@@ -102,10 +102,10 @@ export function createNetns(path: string): Netns {
     throw openingFailed(path, error)
   }
   try {
-    backHere(() => {
-      unshare(cloneNewnet)
-      bindMount(here, path)
-    })
+    elsewhere(
+      () => void unshare(cloneNewnet),
+      () => bindMount(here, path),
+    )
     return openNetns(path)
   } catch (error) {
     deleteNetns(path)
@@ -158,30 +158,43 @@ function ensureShared(directory: string): void {
  * would go on outside. Calls that use other threads (fs.promises, koffi async) act in the process's own namespace even here.
  */
 export function inNetns<T>(ns: Netns, work: () => T & (T extends PromiseLike<unknown> ? never : unknown)): T {
-  return backHere(() => {
-    setns(ns.fd, cloneNewnet)
-    return work()
-  })
+  return elsewhere(() => enter(ns), work)
 }
 
-/** Whatever `work` does to the thread's namespace and however it ends, the thread comes back. */
-function backHere<T>(work: () => T): T {
+function enter(ns: Netns): void {
+  try {
+    setns(ns.fd, cloneNewnet)
+  } catch (error) {
+    throw hasCode(error, 'EPERM')
+      ? forbidden(`entering the network namespace ${ns.label} is not permitted: it needs root`, { cause: error })
+      : error
+  }
+}
+
+/** `leave` moves the thread to another namespace or throws; however `work` then ends, the thread comes back. */
+function elsewhere<T>(leave: () => void, work: () => T): T {
   const home = openSync(here, constants.O_RDONLY)
   try {
-    return work()
-  } finally {
+    leave()
     try {
-      setns(home, cloneNewnet)
-    } catch (error) {
-      // Everything done from now on would happen to the wrong machine.
-      process.stderr.write(`tsnet: no way back to the own network namespace: ${messageOf(error)}\n`)
-      process.abort()
+      return work()
+    } finally {
+      comeBack(home)
     }
+  } finally {
     closeSync(home)
   }
 }
 
-/** Move this process (its main thread) into a namespace without return: for a process about to execute another program. */
-export function enterNetnsForGood(ns: Netns): void {
-  setns(ns.fd, cloneNewnet)
+function comeBack(home: number): void {
+  try {
+    setns(home, cloneNewnet)
+  } catch (error) {
+    // Everything done from now on would happen to the wrong machine.
+    process.stderr.write(`tsnet: no way back to the own network namespace: ${messageOf(error)}\n`)
+    process.abort()
+  }
 }
+
+/** Move this process (its main thread) into a namespace without return: for a process about to execute another program. */
+export const enterNetnsForGood = (ns: Netns): void => enter(ns)

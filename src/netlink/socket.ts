@@ -36,6 +36,8 @@ const notificationBytes = 1 << 20
  * The kernel works a request off inside `send`, so its answers are there when `send` returns: no receive ever waits.
  */
 export class NetlinkSocket {
+  /** how often a list had to be read again */
+  rereads = 0
   #sequence = 1
   #received = Buffer.allocUnsafe(65_536)
   readonly #sent = Buffer.allocUnsafe(bytesAtOnce)
@@ -130,6 +132,7 @@ export class NetlinkSocket {
     for (let tries = 0; tries < dumpTries; tries++) {
       const whole = this.#dumpOnce(request, parse)
       if (whole) return whole
+      this.rereads++
     }
     throw unavailable(`${request.op}: the list changed during each of ${dumpTries} attempts to read it`)
   }
@@ -153,7 +156,7 @@ export class NetlinkSocket {
       }
     } catch (error) {
       // The next list cannot start before this one has been read to its end.
-      this.#drain()
+      this.drain()
       throw error
     }
   }
@@ -203,7 +206,7 @@ export class NetlinkSocket {
       }
       return failures
     } catch (error) {
-      this.#drain()
+      this.drain()
       throw error
     }
   }
@@ -215,7 +218,8 @@ export class NetlinkSocket {
     return readFrames(this.#received, recv(this.fd, this.#received, this.#received.length, msgDontWait))
   }
 
-  #drain(): void {
+  /** Forget all that waits to be received. */
+  drain(): void {
     for (;;) {
       try {
         recv(this.fd, this.#received, this.#received.length, msgDontWait)
