@@ -6,6 +6,7 @@ import type { DaemonOptions } from './cli/daemon-options.js'
 import { Controller } from './cnm/controller.js'
 import { State } from './cnm/state.js'
 import { createDrivers } from './drivers/index.js'
+import { OtherBridges } from './drivers/other-bridges.js'
 import { conflict, doing } from './errors.js'
 import { createFirewall } from './firewall/firewall.js'
 import { ensureForeignAccept } from './firewall/foreign.js'
@@ -13,6 +14,7 @@ import { HostPorts } from './firewall/host-ports.js'
 import { openRunner } from './firewall/runner.js'
 import { Ipam } from './ipam/ipam.js'
 import { createLog, type Log } from './log.js'
+import { type KernelEvent, watchKernel } from './netlink/events.js'
 import { Kernel } from './netlink/kernel.js'
 import { currentNetns } from './netlink/netns.js'
 import { createPluginServer } from './plugin-api/server.js'
@@ -77,10 +79,15 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   const acceptForeign = async (): Promise<void> => {
     await ensureForeignAccept(runner, log)
   }
-  const watch = setInterval(() => {
-    acceptForeign().catch(error => log.error({ err: error }, "could not look at other firewalls' rules"))
-  }, foreignCheckMs)
+  const others = new OtherBridges(kernel, firewall)
+  const look = (): void => {
+    Promise.all([acceptForeign(), others.refresh()]).catch(error =>
+      log.error({ err: error }, "could not look at other programs' firewalls and bridges"),
+    )
+  }
+  const watch = setInterval(look, foreignCheckMs)
   undo.add('stop the firewall watch', () => clearInterval(watch))
+  undo.add('stop the link watch', watchBridges(look))
 
   const hostSubnets = () => subnetsOf(kernel)
   const ipam = new Ipam({ store, hostSubnets, hostId: await hostIdOf(store) })
@@ -99,6 +106,20 @@ function openKernel(): Kernel {
   } finally {
     netns.close()
   }
+}
+
+/** Call `look` when a bridge appears: until we know whose it is, our rules would accept traffic into it. Returns how to stop. */
+function watchBridges(look: () => void): () => void {
+  const stop = new AbortController()
+  const netns = currentNetns()
+  try {
+    const isBridge = (event: KernelEvent) =>
+      event.what === 'link' && event.change === 'new' && event.link.kind === 'bridge'
+    watchKernel(netns, ['link'], event => (isBridge(event) || event.what === 'overrun') && look(), stop.signal)
+  } finally {
+    netns.close()
+  }
+  return () => stop.abort()
 }
 
 /**

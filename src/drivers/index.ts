@@ -6,6 +6,7 @@ import { diff } from '../reconcile.js'
 import { bridge } from './bridge/driver.js'
 import type { DriverDeps, HostDriver } from './driver-deps.js'
 import { isMarked } from './mark.js'
+import { otherBridgeElements } from './other-bridges.js'
 
 /** The only list of drivers: a new one is its own file and a line here. */
 const factories = { bridge }
@@ -33,10 +34,10 @@ export function createDrivers(deps: DriverDeps): Drivers {
       for (const share of shares) steps.push(...(await share.driver.plan(share.wanted)))
       steps.push(...leftoverLinks(deps, new Set(shares.flatMap(share => share.driver.linkNames(share.wanted)))))
       steps.push(
-        ...(await firewallSteps(
-          deps,
-          shares.flatMap(share => share.driver.elements(share.wanted)),
-        )),
+        ...(await firewallSteps(deps, [
+          ...shares.flatMap(share => share.driver.elements(share.wanted)),
+          ...otherBridgeElements(deps.kernel),
+        ])),
       )
       return steps
     },

@@ -127,6 +127,7 @@ export const sets = {
   lo_only_range: { key: { ...at4, ports: 'ports' } },
   bridges: { key: { link: 'link' } },
   internal: { key: { link: 'link' } },
+  others: { key: { link: 'link' } },
   intra: { key: { from: 'link', to: 'link' } },
   masquerade4: { key: { link: 'link' } },
   masquerade6: { key: { link: 'link' } },

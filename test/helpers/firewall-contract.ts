@@ -42,6 +42,7 @@ export const oneOfEach: Element[] = [
   { set: 'lo_only_range', protocol: 'tcp', hostIp: '127.0.0.53', ports: { first: 9000, last: 9002 } },
   { set: 'bridges', link: 'br-web' },
   { set: 'internal', link: 'br_web.5' },
+  { set: 'others', link: 'docker0' },
   { set: 'intra', from: 'br-web', to: 'br-web' },
   { set: 'masquerade4', link: 'br-web' },
   { set: 'masquerade6', link: 'a23456789012345' },
