@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { attachmentOf, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
-import { ask, endServe, pings, startServe } from '../helpers/vantage.js'
+import { ask, endServe, pings, startServe, untilServed } from '../helpers/vantage.js'
 
 // One network, by its two doors: a container that Docker attached and a namespace that the command line attached.
 
@@ -70,6 +70,7 @@ test('both still talk after the daemon was killed and started, and after dockerd
   expect(pings(host.sandbox('box'), '10.30.0.1')).toBe(true)
   await host.startDocker()
   host.docker('start', 'shop')
+  await untilServed(host.container('shop'), 'shop', ['80/tcp'])
   talkBothWays(attachmentOf(host, 'shop', 'lab').IPAddress)
 })
 

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { refusal, removeAll, removeContainers, runContainer, runServing } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
-import { ask, isClosed, type Vantage } from '../helpers/vantage.js'
+import { ask, isClosed, untilServed, type Vantage } from '../helpers/vantage.js'
 
 // Published ports of real containers: where they answer, where they do not, and whom the container sees.
 
@@ -105,6 +105,7 @@ describe.each([
     expect(isClosed(host.outside, 'tcp', host4, 8080)).toBe(true)
     expect(isClosed(host, 'tcp', '127.0.0.1', 8081)).toBe(true)
     host.docker('start', 'web')
+    await untilServed(host.container('web'), 'web', portsServed)
     expect(ask(host.outside, 'tcp', host4, 8080)?.name).toBe('web')
   })
 
