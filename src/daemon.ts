@@ -14,7 +14,6 @@ import { HostPorts } from './firewall/host-ports.js'
 import { openRunner } from './firewall/runner.js'
 import { Ipam } from './ipam/ipam.js'
 import { createLog, type Log } from './log.js'
-import { type KernelEvent, watchKernel } from './netlink/events.js'
 import { Kernel } from './netlink/kernel.js'
 import { currentNetns } from './netlink/netns.js'
 import { createPluginServer } from './plugin-api/server.js'
@@ -23,9 +22,7 @@ import { openLmdb } from './store/lmdb.js'
 import { absent, put, type Store, StoreConflict } from './store/store.js'
 import { type Undo, withUndo } from './undo.js'
 import { packageVersion } from './version.js'
-
-/** How often we look whether somebody's firewall has begun to drop what is ours: dockerd rebuilds its chains when it starts. */
-const foreignCheckMs = 5_000
+import { watchHost } from './watch.js'
 
 export interface Daemon {
   /** Stop answering; what has been built goes on working. */
@@ -79,16 +76,6 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   const acceptForeign = async (): Promise<void> => {
     await ensureForeignAccept(runner, log)
   }
-  const others = new OtherBridges(kernel, firewall)
-  const look = (): void => {
-    Promise.all([acceptForeign(), others.refresh()]).catch(error =>
-      log.error({ err: error }, "could not look at other programs' firewalls and bridges"),
-    )
-  }
-  const watch = setInterval(look, foreignCheckMs)
-  undo.add('stop the firewall watch', () => clearInterval(watch))
-  undo.add('stop the link watch', watchBridges(look))
-
   const hostSubnets = () => subnetsOf(kernel)
   const ipam = new Ipam({ store, hostSubnets, hostId: await hostIdOf(store) })
   await ipam.load()
@@ -96,7 +83,15 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   await state.load()
   const drivers = createDrivers({ kernel, firewall, hostPorts, acceptForeign })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
-  return new Controller({ state, ipam, drivers, namespaces, hostSubnets, log })
+  const controller = new Controller({ state, ipam, drivers, namespaces, hostSubnets, log })
+  const others = new OtherBridges(kernel, firewall)
+  const stopWatching = watchHost({
+    look: () => Promise.all([acceptForeign(), others.refresh()]),
+    linkGone: () => controller.removeLostContainers(),
+    log,
+  })
+  undo.add('stop watching the host', stopWatching)
+  return controller
 }
 
 function openKernel(): Kernel {
@@ -106,20 +101,6 @@ function openKernel(): Kernel {
   } finally {
     netns.close()
   }
-}
-
-/** Call `look` when a bridge appears: until we know whose it is, our rules would accept traffic into it. Returns how to stop. */
-function watchBridges(look: () => void): () => void {
-  const stop = new AbortController()
-  const netns = currentNetns()
-  try {
-    const isBridge = (event: KernelEvent) =>
-      event.what === 'link' && event.change === 'new' && event.link.kind === 'bridge'
-    watchKernel(netns, ['link'], event => (isBridge(event) || event.what === 'overrun') && look(), stop.signal)
-  } finally {
-    netns.close()
-  }
-  return () => stop.abort()
 }
 
 /**

@@ -4,7 +4,7 @@ import type { Cnm } from './cnm.js'
 import { Docker } from './docker.js'
 import { connect, disconnect, type EndpointDeps } from './endpoints.js'
 import { createNetwork, deleteNetwork } from './networks.js'
-import { reconcile } from './reconcile.js'
+import { lostContainerSteps, reconcile } from './reconcile.js'
 import { createSandbox, deleteSandbox } from './sandboxes.js'
 import type {
   ConnectSpec,
@@ -122,6 +122,18 @@ export class Controller implements Cnm {
       ]
       return this.#locks.withAll(keys, () => reconcile(this.#deps, options))
     })
+  }
+
+  /** Forget containers whose links have gone: called when links go. What dockerd says of them later finds nothing to do. */
+  async removeLostContainers(): Promise<void> {
+    for (const { id, name } of this.#deps.state.networks())
+      await this.#locks.with(`network:${id}`, async () => {
+        const network = this.#deps.state.networks().find(candidate => candidate.id === id)
+        for (const step of network === undefined ? [] : lostContainerSteps(this.#deps, [network])) {
+          await step.apply()
+          this.#deps.log.info({ network: name, change: step.words }, 'a container has gone')
+        }
+      })
   }
 
   async #withBoth<T>(

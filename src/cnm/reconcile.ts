@@ -5,7 +5,7 @@ import { attached, type EndpointDeps, placeOf, removeEndpoint, wantedSandbox } f
 import { isEndpointId } from './networks.js'
 import { deleteSandbox } from './sandboxes.js'
 import type { ReconcileReport } from './specs.js'
-import type { Endpoint, Sandbox } from './types.js'
+import type { Endpoint, Network, Sandbox } from './types.js'
 
 /**
  * Make the kernel, the firewall and the address pools what the store says. The same at start-up, after a reboot and on
@@ -36,24 +36,34 @@ async function take(deps: EndpointDeps, step: Step, report: ReconcileReport): Pr
   }
 }
 
-/** What cannot come back: sandboxes of processes that have ended, and endpoints of containers, which only dockerd can wire. */
+/** What cannot come back: sandboxes of processes that have ended, and containers whose link is gone. */
 async function goneSteps(deps: EndpointDeps): Promise<Step[]> {
   const sandboxes = missing(deps).filter(sandbox => sandbox.ephemeral)
-  const containers = deps.state
-    .endpoints()
-    .filter(({ sandboxId, state }) => sandboxId === undefined && state === 'joined')
   return [
     ...sandboxes.map(sandbox => ({
       words: `remove sandbox ${sandbox.name}: its process has ended`,
       apply: () => deleteSandbox(deps, sandbox),
     })),
-    ...containers.flatMap(endpoint => {
-      const network = deps.state.network(endpoint.networkId)
-      if (!deps.drivers.get(network.driver).isLost(endpoint)) return []
-      const words = `remove endpoint ${endpoint.name} of network ${network.name}: its link is gone`
-      return [{ words, apply: () => removeEndpoint(deps, network, endpoint) }]
-    }),
+    ...lostContainerSteps(deps, deps.state.networks()),
   ]
+}
+
+/**
+ * Only dockerd can wire a container again, and it gives the container's next life a new endpoint. It does not always
+ * say that the old one has ended: after a crash it skips Leave and DeleteEndpoint if it has not spoken to us before
+ * (libnetwork/endpoint.go, `n.driver(load=false)`).
+ */
+export function lostContainerSteps(deps: EndpointDeps, networks: readonly Network[]): Step[] {
+  return networks.flatMap(network => {
+    const driver = deps.drivers.get(network.driver)
+    return deps.state
+      .endpointsOfNetwork(network.id)
+      .filter(endpoint => endpoint.createdBy === 'docker' && endpoint.state === 'joined' && driver.isLost(endpoint))
+      .map(endpoint => ({
+        words: `remove endpoint ${endpoint.name} of network ${network.name}: its link is gone`,
+        apply: () => removeEndpoint(deps, network, endpoint),
+      }))
+  })
 }
 
 /** Namespaces of ours come back after a reboot. */
