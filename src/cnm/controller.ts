@@ -1,8 +1,8 @@
 import { doing, notFound } from '../errors.js'
 import { KeyedLock } from '../locks.js'
 import type { Cnm } from './cnm.js'
-import { Docker } from './docker.js'
-import { connect, disconnect, type EndpointDeps } from './endpoints.js'
+import { Docker, networkLock } from './docker.js'
+import { connect, type EndpointDeps, forgetEndpoint, rewire } from './endpoints.js'
 import { createNetwork, deleteNetwork } from './networks.js'
 import { lostContainerSteps, reconcile } from './reconcile.js'
 import { createSandbox, deleteSandbox } from './sandboxes.js'
@@ -19,8 +19,8 @@ import type { Endpoint, Network, Sandbox } from './types.js'
 
 /**
  * One lock for the set of networks, one for each network and each sandbox, and all of them are taken here and in
- * docker.ts, nowhere else. Order: `networks`, then the others by name. Objects are looked up again once the lock is
- * held: what was found before may be gone.
+ * docker.ts, nowhere else. Order: `networks`, then sandboxes, then single networks (withAll takes keys in the order of
+ * their text). Objects are looked up again once the lock is held: what was found before may be gone.
  */
 export class Controller implements Cnm {
   readonly docker: Docker
@@ -50,7 +50,7 @@ export class Controller implements Cnm {
     return doing(`remove network ${ref}`, async () => {
       const { id } = this.#deps.state.network(ref)
       await this.#locks.with('networks', () =>
-        this.#locks.with(`network:${id}`, () => deleteNetwork(this.#deps, this.#deps.state.network(id))),
+        this.#locks.with(networkLock(id), () => deleteNetwork(this.#deps, this.#deps.state.network(id))),
       )
     })
   }
@@ -83,9 +83,10 @@ export class Controller implements Cnm {
   deleteSandbox(ref: string): Promise<void> {
     return doing(`remove sandbox ${ref}`, async () => {
       const { id } = this.#deps.state.sandbox(ref)
-      const networks = this.#deps.state.endpointsOfSandbox(id).map(endpoint => `network:${endpoint.networkId}`)
-      await this.#locks.withAll([...networks, `sandbox:${id}`], async () => {
+      await this.#locks.with(sandboxLock(id), async () => {
         const sandbox = this.#deps.state.sandbox(id)
+        const endpoints = this.#deps.state.endpointsOfSandbox(id)
+        await Promise.all(endpoints.map(endpoint => this.#removeEndpoint(endpoint)))
         await deleteSandbox(this.#deps, sandbox)
       })
     })
@@ -100,13 +101,25 @@ export class Controller implements Cnm {
   }
 
   disconnect(networkRef: string, sandboxRef: string): Promise<void> {
-    return doing(`disconnect sandbox ${sandboxRef} from network ${networkRef}`, () =>
-      this.#withBoth(networkRef, sandboxRef, async (network, sandbox) => {
-        const endpoint = this.#deps.state.endpointsOfSandbox(sandbox.id).find(e => e.networkId === network.id)
+    return doing(`disconnect sandbox ${sandboxRef} from network ${networkRef}`, async () => {
+      const { state } = this.#deps
+      const [network, { id }] = [state.network(networkRef), state.sandbox(sandboxRef)]
+      await this.#locks.with(sandboxLock(id), async () => {
+        const sandbox = state.sandbox(id)
+        const endpoint = state.endpointsOfSandbox(id).find(candidate => candidate.networkId === network.id)
         if (endpoint === undefined) throw notFound(`sandbox ${sandbox.name} is not attached to network ${network.name}`)
-        await disconnect(this.#deps, network, sandbox, endpoint)
-      }),
+        await this.#removeEndpoint(endpoint)
+        rewire(this.#deps, sandbox)
+      })
+    })
+  }
+
+  /** The network is locked while the endpoint is forgotten, not while the kernel deletes its link. The caller holds the sandbox's lock. */
+  async #removeEndpoint(endpoint: Endpoint): Promise<void> {
+    const gone = await this.#locks.with(networkLock(endpoint.networkId), () =>
+      forgetEndpoint(this.#deps, this.#deps.state.network(endpoint.networkId), endpoint),
     )
+    await gone()
   }
 
   endpoints(): EndpointView[] {
@@ -117,8 +130,8 @@ export class Controller implements Cnm {
     return this.#locks.with('networks', () => {
       const { state } = this.#deps
       const keys = [
-        ...state.networks().map(network => `network:${network.id}`),
-        ...state.sandboxes().map(sandbox => `sandbox:${sandbox.id}`),
+        ...state.networks().map(network => networkLock(network.id)),
+        ...state.sandboxes().map(sandbox => sandboxLock(sandbox.id)),
       ]
       return this.#locks.withAll(keys, () => reconcile(this.#deps, options))
     })
@@ -127,7 +140,7 @@ export class Controller implements Cnm {
   /** Forget containers whose links have gone: called when links go. What dockerd says of them later finds nothing to do. */
   async removeLostContainers(): Promise<void> {
     for (const { id, name } of this.#deps.state.networks())
-      await this.#locks.with(`network:${id}`, async () => {
+      await this.#locks.with(networkLock(id), async () => {
         const network = this.#deps.state.networks().find(candidate => candidate.id === id)
         for (const step of network === undefined ? [] : lostContainerSteps(this.#deps, [network])) {
           await step.apply()
@@ -144,7 +157,7 @@ export class Controller implements Cnm {
     const { state } = this.#deps
     const networkId = state.network(networkRef).id
     const sandboxId = state.sandbox(sandboxRef).id
-    return await this.#locks.withAll([`network:${networkId}`, `sandbox:${sandboxId}`], () =>
+    return await this.#locks.withAll([networkLock(networkId), sandboxLock(sandboxId)], () =>
       work(state.network(networkId), state.sandbox(sandboxId)),
     )
   }
@@ -164,3 +177,5 @@ export class Controller implements Cnm {
     return { ...sandbox, endpoints, missing: !this.#deps.namespaces.exists(sandbox.netns) }
   }
 }
+
+const sandboxLock = (id: string): string => `namespace:${id}`

@@ -5,7 +5,7 @@ import { addressOf, prefixLengthOf } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
 import { DockerIpam } from './docker-ipam.js'
-import { type EndpointDeps, hostLinkName, releaseAddresses, removeEndpoint } from './endpoints.js'
+import { type EndpointDeps, forgetEndpoint, hostLinkName, releaseAddresses, removeEndpoint } from './endpoints.js'
 import { adoptSubnet, deleteNetwork, establish, subnetOf } from './networks.js'
 import type {
   DockerAddressRequest,
@@ -171,9 +171,10 @@ export class Docker implements DockerDoor {
   }
 
   async deleteEndpoint(networkId: string, endpointId: string): Promise<void> {
-    await this.#ifKnown(networkId, endpointId, async (network, endpoint) => {
-      await removeEndpoint(this.#deps, network, endpoint)
-    })
+    const gone = await this.#ifKnown(networkId, endpointId, (network, endpoint) =>
+      forgetEndpoint(this.#deps, network, endpoint),
+    )
+    await gone?.()
   }
 
   join(networkId: string, endpointId: string, sandboxKey: string): Promise<DockerJoin> {
@@ -264,15 +265,15 @@ export class Docker implements DockerDoor {
   }
 
   /** Like #locked, for calls that end something: what is not there needs no ending. */
-  async #ifKnown(
+  async #ifKnown<T>(
     dockerNetworkId: string,
     endpointId: string,
-    work: (network: Network, endpoint: Endpoint) => Promise<void>,
-  ): Promise<void> {
-    if (this.#deps.state.networkOfDocker(dockerNetworkId) === undefined) return
-    await this.#locked(dockerNetworkId, async network => {
+    work: (network: Network, endpoint: Endpoint) => Promise<T>,
+  ): Promise<T | undefined> {
+    if (this.#deps.state.networkOfDocker(dockerNetworkId) === undefined) return undefined
+    return await this.#locked(dockerNetworkId, async network => {
       const endpoint = this.#deps.state.endpoint(endpointId)
-      if (endpoint?.networkId === network.id) await work(network, endpoint)
+      return endpoint?.networkId === network.id ? await work(network, endpoint) : undefined
     })
   }
 
@@ -283,4 +284,5 @@ export class Docker implements DockerDoor {
   }
 }
 
-export const lockOf = (object: Network): string => `network:${object.id}`
+export const networkLock = (id: string): string => `network:${id}`
+const lockOf = (network: Network): string => networkLock(network.id)

@@ -46,14 +46,31 @@ export async function connect(
   })
 }
 
-/** Take an endpoint apart, whichever door made it. Every part is deleted even if another fails; absent parts are fine. */
-export async function removeEndpoint(deps: EndpointDeps, network: Network, endpoint: Endpoint): Promise<void> {
+/**
+ * Forget an endpoint, whichever door made it; absent parts are fine. The caller holds the network's lock. Deleting the
+ * link makes the kernel wait, so it only begins here: the function returned waits for it and needs no lock. What a crash
+ * in between leaves has nobody it belongs to, which is how start-up finds it.
+ */
+export async function forgetEndpoint(
+  deps: EndpointDeps,
+  network: Network,
+  endpoint: Endpoint,
+): Promise<() => Promise<void>> {
   const driver = deps.drivers.get(network.driver)
   await driver.revoke?.(network, endpoint)
-  await driver.deleteEndpoint(network, endpoint)
   await deps.state.deleteEndpoint(endpoint)
-  // after the endpoint is forgotten: what a crash leaves allocated has no owner, and start-up releases it
-  await releaseAddresses(deps, network, endpoint)
+  const linkGone = driver.deleteEndpoint(network, endpoint)
+  linkGone.catch(() => undefined) // told by the function returned
+  return async () => {
+    await linkGone
+    // not before the link is gone: the address would be in use twice
+    await releaseAddresses(deps, network, endpoint)
+  }
+}
+
+export async function removeEndpoint(deps: EndpointDeps, network: Network, endpoint: Endpoint): Promise<void> {
+  const gone = await forgetEndpoint(deps, network, endpoint)
+  await gone()
 }
 
 /** What dockerd asked our IPAM for it releases itself, after the endpoint is gone: until then nobody else may get it. */
@@ -65,14 +82,8 @@ export async function releaseAddresses(deps: CnmDeps, network: Network, endpoint
   }
 }
 
-export async function disconnect(
-  deps: EndpointDeps,
-  network: Network,
-  sandbox: Sandbox,
-  endpoint: Endpoint,
-): Promise<void> {
-  await removeEndpoint(deps, network, endpoint)
-  // the default route may have been this endpoint's: another one takes over
+/** The default route may have been that of an endpoint that is gone: another one takes over. */
+export function rewire(deps: EndpointDeps, sandbox: Sandbox): void {
   if (deps.namespaces.exists(sandbox.netns)) wire(deps, sandbox, attached(deps, sandbox))
 }
 

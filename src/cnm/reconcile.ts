@@ -42,7 +42,11 @@ async function goneSteps(deps: EndpointDeps): Promise<Step[]> {
   return [
     ...sandboxes.map(sandbox => ({
       words: `remove sandbox ${sandbox.name}: its process has ended`,
-      apply: () => deleteSandbox(deps, sandbox),
+      apply: async () => {
+        for (const endpoint of deps.state.endpointsOfSandbox(sandbox.id))
+          await removeEndpoint(deps, deps.state.network(endpoint.networkId), endpoint)
+        await deleteSandbox(deps, sandbox)
+      },
     })),
     ...lostContainerSteps(deps, deps.state.networks()),
   ]

@@ -1,7 +1,7 @@
 import { invalid } from '../errors.js'
 import { checkObjectName, randomId } from '../names.js'
 import { withUndo } from '../undo.js'
-import { type EndpointDeps, removeEndpoint, wire } from './endpoints.js'
+import { type EndpointDeps, rewire } from './endpoints.js'
 import type { SandboxSpec } from './specs.js'
 import type { Sandbox } from './types.js'
 
@@ -34,17 +34,9 @@ export async function createSandbox(deps: EndpointDeps, spec: SandboxSpec): Prom
   })
 }
 
-/**
- * Disconnect it from everything and delete it. An adopted namespace is left as it was found. The caller holds its lock
- * and those of its networks, so nobody attaches or detaches it meanwhile.
- */
+/** Its endpoints are gone. An adopted namespace is left as it was found. The caller holds the sandbox's lock. */
 export async function deleteSandbox(deps: EndpointDeps, sandbox: Sandbox): Promise<void> {
-  await Promise.all(
-    deps.state
-      .endpointsOfSandbox(sandbox.id)
-      .map(endpoint => removeEndpoint(deps, deps.state.network(endpoint.networkId), endpoint)),
-  )
   if (sandbox.owned) deps.namespaces.delete(sandbox)
-  else if (deps.namespaces.exists(sandbox.netns)) wire(deps, sandbox, [])
+  else rewire(deps, sandbox)
   await deps.state.deleteSandbox(sandbox)
 }

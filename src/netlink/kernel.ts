@@ -33,6 +33,7 @@ export class Kernel {
   /** For what waits in the kernel, so that the other socket never does; opened at the first use. */
   #waiting: NetlinkSocket | undefined
   #doomed: { indexes: Set<number>; done: Promise<void> } | undefined
+  #deleting: Promise<unknown> = Promise.resolve()
 
   private constructor(readonly socket: NetlinkSocket) {}
 
@@ -65,16 +66,17 @@ export class Kernel {
 
   /**
    * Delete links off the main thread, absent ones included: `ip link set dev N group G` for each, then `ip link delete
-   * group G`, which waits one grace period for all. Calls made in the same tick share one.
+   * group G`, which waits one grace period for all. Calls made in the same tick, or while an earlier deletion waits, share one.
    */
   deleteLinks(indexes: readonly number[]): Promise<void> {
     if (indexes.length === 0) return Promise.resolve()
     if (!this.#doomed) {
       const own = new Set<number>()
-      const done = Promise.resolve().then(() => {
+      const done = this.#deleting.then(() => {
         this.#doomed = undefined
         return this.#deleteGroup(own)
       })
+      this.#deleting = done.catch(() => undefined)
       this.#doomed = { indexes: own, done }
     }
     for (const index of indexes) this.#doomed.indexes.add(index)
