@@ -3,12 +3,13 @@ import { invalid } from './errors.js'
 
 /** Names and ids: what they may look like, and how we make our own. One place, so that every door says the same. */
 
-/** The kernel's rule for link names: dev_valid_name() in net/core/dev.c, IFNAMSIZ in linux/if.h. */
+/** The kernel's rule for link names (dev_valid_name in net/core/dev.c), and no '%', which the kernel takes for a pattern. */
 export function checkLinkName(name: string, what = 'interface name'): string {
-  if (Buffer.byteLength(name) > 15)
-    throw invalid(`${what} ${name} is ${Buffer.byteLength(name)} bytes long; 15 is the most`)
-  if (name === '' || name === '.' || name === '..' || /[\s/:\0]/.test(name))
-    throw invalid(`${what} "${name}" must be 1 to 15 bytes without spaces, "/" or ":"`)
+  const size = Buffer.byteLength(name)
+  if (size < 1 || size > 15) throw invalid(`${what} "${name}" has ${size} bytes: it must have 1 to 15`)
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  if (/[\s/:%\0-\x1f\x7f]/.test(name) || name === '.' || name === '..')
+    throw invalid(`${what} ${JSON.stringify(name)} must not be "." or ".." or contain white space, "/", ":" or "%"`)
   return name
 }
 

@@ -1,6 +1,6 @@
 import { invalid, notFound } from '../errors.js'
 import type { KeyedLock } from '../locks.js'
-import { checkLinkName, randomMac, shortId } from '../names.js'
+import { randomMac, shortId } from '../names.js'
 import { addressOf, prefixLengthOf } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
@@ -149,7 +149,7 @@ export class Docker implements DockerDoor {
       createdBy: 'docker',
       addresses: spec.addresses,
       mac: spec.mac ?? randomMac(),
-      hostLink: checkLinkName(hostLinkName(spec.endpointId)),
+      hostLink: hostLinkName(spec.endpointId),
       aliases: [],
       routes: [],
       ports: [],

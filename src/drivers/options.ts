@@ -1,5 +1,5 @@
 import type { OptionHelp } from '../cnm/driver.js'
-import { invalid, messageOf } from '../errors.js'
+import { invalid, messageOf, NetError } from '../errors.js'
 import { suggestion } from '../nearest.js'
 
 /** One `-o key=value` of a driver: its row is all there is to an option. */
@@ -57,7 +57,8 @@ export function parseOptions<T extends OptionTable>(
     try {
       parsed[name] = table[name]?.parse(text)
     } catch (error) {
-      throw invalid(`option ${key}=${text} ${messageOf(error)}`)
+      // a rule of names.ts is a sentence of its own
+      throw invalid(`option ${key}${error instanceof NetError ? ':' : `=${text}`} ${messageOf(error)}`)
     }
   }
   return parsed as OptionsOf<T>

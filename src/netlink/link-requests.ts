@@ -1,8 +1,9 @@
 import { invalid } from '../errors.js'
+import { checkLinkName } from '../names.js'
 import type { ValueOf } from './codec.js'
 import type { BridgePortData } from './kinds.js'
 import type { LinkAttributes, LinkChange, LinkRef, LinkSpec, PeerSpec } from './link-specs.js'
-import { checkIndex, checkLinkName, checkMac, nlm, type Request, request, rtm, words } from './request.js'
+import { checkIndex, checkMac, nlm, type Request, request, rtm, words } from './request.js'
 import { afBridge, afUnspec, bridgePortMessage, linkMessage } from './tables.js'
 
 export type { LinkAttributes, LinkChange, LinkRef, LinkSpec, PeerSpec }

@@ -81,18 +81,6 @@ export function words(command: string, options: Record<string, string | number |
   return text
 }
 
-/** The kernel's rule for link names (dev_valid_name in net/core/dev.c), and no '%', which the kernel takes for a pattern. */
-export function checkLinkName(name: string): string {
-  const size = Buffer.byteLength(name)
-  if (size < 1 || size > 15) throw invalid(`interface name "${name}" has ${size} bytes: it must have 1 to 15`)
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  if (/[\s/:%\0-\x1f\x7f]/.test(name) || name === '.' || name === '..')
-    throw invalid(
-      `interface name ${JSON.stringify(name)} must not be "." or ".." or contain white space, "/", ":" or "%"`,
-    )
-  return name
-}
-
 export function checkMac(mac: string): string {
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac))
     throw invalid(`MAC address "${mac}" is not six pairs of hexadecimal digits, such as 02:42:ac:11:00:02`)

@@ -86,7 +86,7 @@ describe('bad input is refused with one sentence and nothing is called', () => {
       'a long interface name',
       '/v1/networks/lab/connect',
       { sandbox: 'b', ifname: 'a'.repeat(16) },
-      /is 16 bytes long; 15 is the most$/,
+      /has 16 bytes: it must have 1 to 15$/,
     ],
     ['a bad route', '/v1/networks/lab/connect', { sandbox: 'b', routes: [{ destination: 'x' }] }, /^route "x" is not/],
     [

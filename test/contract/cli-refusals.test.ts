@@ -52,7 +52,7 @@ describe('exit codes', () => {
     await world.refuse(2, /^tsnet: network name "a b" must be/, 'network', 'create', 'a b')
     await world.refuse(2, /^tsnet: subnet "10.0.0.0\/99" is not/, 'network', 'create', 'a', '--subnet', '10.0.0.0/99')
     await world.refuse(2, /^tsnet: MAC address 02:42 must be/, 'connect', 'lab', 'box', '--mac', '02:42')
-    await world.refuse(2, /is 16 bytes long/, 'connect', 'lab', 'box', '--ifname', 'a'.repeat(16))
+    await world.refuse(2, /has 16 bytes/, 'connect', 'lab', 'box', '--ifname', 'a'.repeat(16))
     await world.refuse(
       2,
       '--ip needs a network to attach to: add --network NETWORK',

@@ -157,7 +157,7 @@ describe('options of the daemon', () => {
     ['store', 'etcd://h:2379', 'NotImplemented', 'etcd is not implemented yet'],
     ['host-name', 'a b', 'InvalidParameter', 'host name "a b" must be'],
     ['advertise', '1.2.3.4.5::', 'InvalidParameter', 'advertised address "1.2.3.4.5::" is not'],
-    ['advertise', 'a'.repeat(16), 'InvalidParameter', 'is 16 bytes long'],
+    ['advertise', 'a'.repeat(16), 'InvalidParameter', 'has 16 bytes'],
     ['firewall', 'iptables', 'NotImplemented', 'iptables is not implemented yet'],
     ['firewall', 'nftable', 'InvalidParameter', '(did you mean nftables?)'],
     ['log-level', 'inf', 'InvalidParameter', '(did you mean info?)'],

@@ -130,7 +130,7 @@ describe('ruleset.nft', () => {
       output: 1,
       publish: 10,
       postrouting: 5,
-      forward: 8,
+      forward: 9,
       ours: 2,
     })
   })
