@@ -81,12 +81,12 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   await ipam.load()
   const state = new State(store)
   await state.load()
-  const drivers = createDrivers({ kernel, firewall, hostPorts, acceptForeign })
+  const otherBridges = new OtherBridges(kernel, firewall)
+  const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
   const controller = new Controller({ state, ipam, drivers, namespaces, hostSubnets, log })
-  const others = new OtherBridges(kernel, firewall)
   const stopWatching = watchHost({
-    look: () => Promise.all([acceptForeign(), others.refresh()]),
+    look: () => Promise.all([acceptForeign(), otherBridges.refresh()]),
     linkGone: () => controller.removeLostContainers(),
     log,
   })

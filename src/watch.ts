@@ -31,7 +31,7 @@ export function watchHost({ look, linkGone, log }: Watched): () => void {
       ['link'],
       event => {
         const overrun = event.what === 'overrun'
-        if (overrun || (event.what === 'link' && event.change === 'new' && event.link.kind === 'bridge')) lookSoon()
+        if (overrun || (event.what === 'link' && event.link.kind === 'bridge')) lookSoon()
         if (overrun || (event.what === 'link' && event.change === 'deleted' && event.link.kind === 'veth')) goneSoon()
       },
       stop.signal,

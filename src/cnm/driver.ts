@@ -4,7 +4,7 @@ import type { Endpoint, Family, Network, PortBinding, Route, Sandbox } from './t
 export interface Step {
   /** `create bridge br-4f1c09d2ab17 of network web` */
   words: string
-  apply(): void | Promise<void>
+  apply(): unknown
 }
 
 /** Where the sandbox's end of an endpoint goes. Docker's containers have no place: dockerd fetches the link from the host. */

@@ -29,15 +29,16 @@ export class State {
   }
 
   networks(): Network[] {
-    return [...this.#networks.values()].sort((a, b) => a.name.localeCompare(b.name))
+    return [...this.#networks.values()].sort(byName)
   }
 
   sandboxes(): Sandbox[] {
-    return [...this.#sandboxes.values()].sort((a, b) => a.name.localeCompare(b.name))
+    return [...this.#sandboxes.values()].sort(byName)
   }
 
+  /** Oldest first. */
   endpoints(): Endpoint[] {
-    return [...this.#endpoints.values()]
+    return [...this.#endpoints.values()].sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))
   }
 
   /** By id, name, or the start of an id that fits only one. */
@@ -130,6 +131,8 @@ export class State {
     }
   }
 }
+
+const byName = (a: { name: string }, b: { name: string }): number => (a.name < b.name ? -1 : 1)
 
 function find<T extends { id: string; name: string }>(ref: string, objects: Map<string, T>, what: string): T {
   const byId = objects.get(ref)

@@ -3,12 +3,14 @@ import type { Element } from '../firewall/elements.js'
 import type { Firewall } from '../firewall/firewall.js'
 import type { HostPorts } from '../firewall/host-ports.js'
 import type { Kernel } from '../netlink/kernel.js'
+import type { OtherBridges } from './other-bridges.js'
 
 /** What drivers work with: the host's own namespace. */
 export interface DriverDeps {
   kernel: Kernel
   firewall: Firewall
   hostPorts: HostPorts
+  otherBridges: OtherBridges
   /** Where dockerd or another firewall drops what it does not know: have it accept what our rules accepted. */
   acceptForeign: () => Promise<void>
 }

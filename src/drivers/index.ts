@@ -6,7 +6,6 @@ import { diff } from '../reconcile.js'
 import { bridge } from './bridge/driver.js'
 import type { DriverDeps, HostDriver } from './driver-deps.js'
 import { isMarked } from './mark.js'
-import { otherBridgeElements } from './other-bridges.js'
 
 /** The only list of drivers: a new one is its own file and a line here. */
 const factories = { bridge }
@@ -36,7 +35,7 @@ export function createDrivers(deps: DriverDeps): Drivers {
       steps.push(
         ...(await firewallSteps(deps, [
           ...shares.flatMap(share => share.driver.elements(share.wanted)),
-          ...otherBridgeElements(deps.kernel),
+          ...deps.otherBridges.wanted(),
         ])),
       )
       return steps
@@ -56,7 +55,12 @@ function leftoverLinks(deps: DriverDeps, known: ReadonlySet<string>): Step[] {
 
 /** The elements of the one table, for all drivers together: what no driver wants is a leftover. */
 async function firewallSteps({ firewall }: DriverDeps, wanted: readonly Element[]): Promise<Step[]> {
-  const plan = diff(wanted, await firewall.list(), { want: keyOf, have: keyOf }, sameElement)
+  const { elements, faults } = await firewall.check()
+  if (faults.length > 0) {
+    const words = `load the firewall table: ${faults.join(', ')}`
+    return [{ words, apply: () => firewall.ensure(wanted) }]
+  }
+  const plan = diff(wanted, elements, { want: keyOf, have: keyOf }, sameElement)
   const add = [...plan.add, ...plan.change.map(({ want }) => want)]
   if (add.length === 0 && plan.remove.length === 0) return []
   const words = [`add ${add.length} elements to the firewall`, `remove ${plan.remove.length}`]

@@ -1,7 +1,6 @@
 import type { Element } from '../firewall/elements.js'
 import type { Firewall } from '../firewall/firewall.js'
 import type { Kernel, Link, Route } from '../netlink/kernel.js'
-import { diff } from '../reconcile.js'
 import { isMarked } from './mark.js'
 
 /**
@@ -19,14 +18,13 @@ export function otherBridges(links: readonly Link[], routes: readonly Route[]): 
     .map(link => link.name)
 }
 
-export const otherBridgeElements = (kernel: Kernel): Element[] =>
-  otherBridges(kernel.links(), kernel.routes()).map(link => ({ set: 'others', link }))
-
-/** Keeps the firewall's set of them right between two reconciles. */
+/** The firewall's set of them. */
 export class OtherBridges {
   readonly #kernel: Kernel
   readonly #firewall: Firewall
-  #known: Element[] = []
+  /** everything that may be in the set, by name of the link */
+  #present = new Map<string, Element>()
+  #applied = ''
   #pending: Promise<void> | undefined
 
   constructor(kernel: Kernel, firewall: Firewall) {
@@ -34,7 +32,16 @@ export class OtherBridges {
     this.#firewall = firewall
   }
 
-  /** Calls that come while one waits share it: links appear in bursts. */
+  /** What the set should hold now. */
+  wanted(): Element[] {
+    const elements = otherBridges(this.#kernel.links(), this.#kernel.routes()).map(
+      (link): Element & { link: string } => ({ set: 'others', link }),
+    )
+    for (const element of elements) this.#present.set(element.link, element)
+    return elements
+  }
+
+  /** Make it so, between two reconciles. Calls that come while one waits share it: links appear in bursts. */
   refresh(): Promise<void> {
     this.#pending ??= Promise.resolve().then(() => {
       this.#pending = undefined
@@ -44,11 +51,12 @@ export class OtherBridges {
   }
 
   async #apply(): Promise<void> {
-    const now = otherBridgeElements(this.#kernel)
-    const name = (element: Element): string => JSON.stringify(element)
-    const plan = diff(now, this.#known, { want: name, have: name }, () => true)
-    this.#known = now
-    if (plan.add.length > 0 || plan.remove.length > 0)
-      await this.#firewall.apply({ add: plan.add, delete: plan.remove })
+    const add = this.wanted()
+    const names = add.map(element => JSON.stringify(element)).join()
+    const gone = [...this.#present.values()].filter(element => !add.includes(element))
+    if (gone.length === 0 && names === this.#applied) return
+    await this.#firewall.apply({ add, delete: gone })
+    this.#present = new Map([...this.#present].filter(([, element]) => add.includes(element)))
+    this.#applied = names
   }
 }

@@ -12,8 +12,8 @@ export interface Firewall {
    * that also puts back `keep` (absent: every element of the old table that still means something).
    */
   ensure(keep?: readonly Element[]): Promise<{ created: boolean }>
-  /** Every element that the kernel has; none when the table is not there. */
-  list(): Promise<Element[]>
+  /** Every element that the kernel has, and what is wrong with the table that holds them: nothing for a right one. */
+  check(): Promise<{ elements: Element[]; faults: string[] }>
   /**
    * One transaction: first the deletes, by key, then the adds. Adding what is there and deleting what is not are fine;
    * adding a key that is there with another value replaces the value. Costs the same however much is there already.
@@ -79,7 +79,11 @@ export function createFirewall(runner: Runner): Firewall {
 
   return {
     ensure: keep => oneAtATime(() => ensure(keep)),
-    list: () => oneAtATime(async () => (await read())?.elements ?? []),
+    check: () =>
+      oneAtATime(async () => {
+        const have = await read()
+        return { elements: have?.elements ?? [], faults: have ? faultsOf(have) : ['it is missing'] }
+      }),
     apply: change => oneAtATime(() => apply(change)),
     delete: () => oneAtATime(async () => void (await runner.run(deleteTable))),
   }

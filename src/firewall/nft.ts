@@ -9,7 +9,14 @@ export interface Runner {
   close(): void
 }
 
-/** nft refused; the message is its own, the first line says why. */
+/** nft refused. The message is the first thing that it said and the command that it said it of; it goes on, often about the same. */
 export class NftError extends Error {
   override readonly name = 'NftError'
+  constructor(readonly details: string) {
+    const [why = details, command] = details.split('\n').map(line => line.trim())
+    super(command ? `${why} (nft: ${command.slice(0, longestCommand)})` : why)
+  }
 }
+
+/** A transaction may be megabytes. */
+const longestCommand = 160

@@ -18,8 +18,9 @@ export class FakeFirewall implements Firewall {
     return { created: true }
   }
 
-  async list(): Promise<Element[]> {
-    return [...(this.#table ?? new Map<string, Element>()).values()]
+  async check(): Promise<{ elements: Element[]; faults: string[] }> {
+    const elements = [...(this.#table ?? new Map<string, Element>()).values()]
+    return { elements, faults: this.#table ? [] : ['it is missing'] }
   }
 
   async apply(change: FirewallChange): Promise<void> {

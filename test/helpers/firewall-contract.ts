@@ -70,7 +70,7 @@ const range = (first: number, last: number): Element => ({
 export function firewallContract(name: string, make: () => Firewall): void {
   describe(`a firewall (${name})`, () => {
     let firewall: Firewall
-    const listed = async () => texts(await firewall.list())
+    const listed = async () => texts((await firewall.check()).elements)
 
     beforeEach(async () => {
       firewall = make()
@@ -82,7 +82,7 @@ export function firewallContract(name: string, make: () => Firewall): void {
       expect(await firewall.ensure()).toEqual({ created: false })
       await firewall.delete()
       expect(await firewall.ensure()).toEqual({ created: true })
-      expect(await firewall.list()).toEqual([])
+      expect((await firewall.check()).elements).toEqual([])
     })
 
     it('makes its table with the elements that it is told to keep', async () => {
@@ -111,7 +111,7 @@ export function firewallContract(name: string, make: () => Firewall): void {
       await firewall.apply({ add: [...oneOfEach, port(81, '10.20.0.3')], delete: [port(82, '10.20.0.3')] })
       expect(await listed()).toEqual(texts([...oneOfEach, port(81, '10.20.0.3')]))
       await firewall.apply({ add: [], delete: [...oneOfEach, port(81, '10.20.0.3'), range(70, 71)] })
-      expect(await firewall.list()).toEqual([])
+      expect((await firewall.check()).elements).toEqual([])
     })
 
     it('moves a key to another value in one transaction, asked as delete and add or as add alone', async () => {
@@ -138,7 +138,7 @@ export function firewallContract(name: string, make: () => Firewall): void {
       await firewall.delete()
       await firewall.delete()
       await expect(firewall.apply({ add: [port(80, '10.20.0.2')], delete: [] })).rejects.toThrow('No such file')
-      expect(await firewall.list()).toEqual([])
+      expect((await firewall.check()).elements).toEqual([])
     })
 
     it('does nothing for an empty change, table or not', async () => {
@@ -166,7 +166,7 @@ export function firewallContract(name: string, make: () => Firewall): void {
       { set: 'lo_only', protocol: 'icmp', hostIp: '127.0.0.1', hostPort: 1 },
     ] as Element[])('refuses $set with a word that is none of its kind: %j', async element => {
       await expect(firewall.apply({ add: [element], delete: [] })).rejects.toMatchObject({ kind: 'InvalidParameter' })
-      expect(await firewall.list()).toEqual([])
+      expect((await firewall.check()).elements).toEqual([])
     })
   })
 }

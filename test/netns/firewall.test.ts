@@ -127,9 +127,9 @@ describe('the table in the kernel', () => {
       const bulk = Array.from({ length: 10_000 }, (_, i) => port(20 + i))
       const bulkMs = await timeMs(() => firewall.apply({ add: bulk, delete: [] }))
       const next = await addsMs(10_020, 20)
-      const listMs = await timeMs(async () => expect((await firewall.list()).length).toBe(10_040))
+      const listMs = await timeMs(async () => expect((await firewall.check()).elements.length).toBe(10_040))
       const deleteMs = await timeMs(() => firewall.apply({ add: [], delete: bulk }))
-      expect((await firewall.list()).length).toBe(40)
+      expect((await firewall.check()).elements.length).toBe(40)
       const ms = [first, bulkMs, next, listMs, deleteMs].map(n => n.toFixed(3))
       lines.push(
         `${runner.name}: one of the first ${ms[0]} ms, 10,000 at once ${ms[1]} ms, one more ${ms[2]} ms, list ${ms[3]} ms, delete ${ms[4]} ms`,
@@ -152,11 +152,11 @@ describe('beside other programs', () => {
       for (let i = 0; performance.now() < until; i++) {
         const element: Element = { set: 'lo_only', protocol: 'tcp', hostIp: '127.0.0.1', hostPort: i % 60_000 }
         await firewall.apply({ add: [element], delete: [] })
-        if (i % 50 === 0) expect(await firewall.list()).toContainEqual(element)
+        if (i % 50 === 0) expect((await firewall.check()).elements).toContainEqual(element)
         await firewall.apply({ add: [], delete: [element] })
         await new Promise(resolve => setImmediate(resolve))
       }
-      expect(await firewall.list()).toEqual([])
+      expect((await firewall.check()).elements).toEqual([])
     } finally {
       other.kill()
       await ended

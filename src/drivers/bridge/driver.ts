@@ -13,7 +13,15 @@ import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { forwardingSteps } from '../forwarding.js'
 import { isMarked, markOf } from '../mark.js'
 import { helpOf, parseOptions } from '../options.js'
-import { type BridgeNetwork, bridgeNameOf, bridgeSteps, hostLinkSteps, portOf, refuseForeign } from './links.js'
+import {
+  type BridgeNetwork,
+  bridgeNameOf,
+  bridgeOf,
+  bridgeSteps,
+  hostLinkSteps,
+  portOf,
+  refuseForeign,
+} from './links.js'
 import { type BridgeOptions, bridgeOptions } from './options.js'
 
 /**
@@ -79,9 +87,7 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
 
   async join(network: BridgeNetwork, { endpoint, place }: Wiring): Promise<void> {
     const { kernel } = this.#deps
-    const bridgeLink = kernel.link(bridgeNameOf(network))
-    if (bridgeLink === undefined)
-      throw conflict(`bridge ${bridgeNameOf(network)} of network ${network.name} is missing; run tsnet reconcile`)
+    const bridgeLink = bridgeOf(kernel, network)
     const link = kernel.link(endpoint.hostLink)
     if (link !== undefined) {
       for (const step of hostLinkSteps(kernel, network, endpoint, link, bridgeLink)) await step.apply()
@@ -181,8 +187,7 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
       steps.push(...bridgeSteps(kernel, network, bridgeLink, own))
       for (const { endpoint } of endpoints) {
         const link = links.get(endpoint.hostLink)
-        if (link !== undefined && bridgeLink !== undefined)
-          steps.push(...hostLinkSteps(kernel, network, endpoint, link, bridgeLink))
+        if (link !== undefined) steps.push(...hostLinkSteps(kernel, network, endpoint, link, bridgeLink))
         steps.push(...this.#holdSteps(endpoint))
       }
     }

@@ -100,17 +100,17 @@ function bridgeSysctls(network: BridgeNetwork, name: string): Record<string, str
   }
 }
 
-/** The host's end of an endpoint: what it should be, for a link that is there. */
+/** The host's end of an endpoint: what it should be, for a link that is there. `bridge` is absent while a step before makes it. */
 export function hostLinkSteps(
   kernel: Kernel,
   network: BridgeNetwork,
   endpoint: Endpoint,
   link: Link,
-  bridge: Link,
+  bridge: Link | undefined,
 ): Step[] {
   const { index, name } = link
   const change: Parameters<typeof linkSet>[0] = { index }
-  if (link.master !== bridge.index) change.master = bridge.index
+  if (bridge === undefined || link.master !== bridge.index) change.master = bridge?.index ?? 0
   if (link.mtu !== network.options.mtu) change.mtu = network.options.mtu
   if (link.alias !== markOf(network, endpoint)) change.alias = markOf(network, endpoint)
   if (!link.up) change.up = true
@@ -119,7 +119,21 @@ export function hostLinkSteps(
   const what = Object.keys(change).filter(key => key !== 'index')
   if (what.length === 0) return []
   const words = `set ${what.join(', ')} of ${name}, the host's end of endpoint ${endpoint.name} on network ${network.name}`
-  return [{ words, apply: () => kernel.apply(linkSet(change)) }]
+  return [
+    {
+      words,
+      apply: () => {
+        if (change.master === 0) change.master = bridgeOf(kernel, network).index
+        kernel.apply(linkSet(change))
+      },
+    },
+  ]
+}
+
+export function bridgeOf(kernel: Kernel, network: BridgeNetwork): Link {
+  const link = kernel.link(bridgeNameOf(network))
+  if (link !== undefined) return link
+  throw conflict(`bridge ${bridgeNameOf(network)} of network ${network.name} is missing; run tsnet reconcile`)
 }
 
 /** hairpin: a sandbox reaches its own published port through the host. isolated: ports that are, do not hear each other (`icc=false`). */
