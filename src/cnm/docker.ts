@@ -73,8 +73,8 @@ export class Docker implements DockerDoor {
         dockerNetworkIds: [...network.dockerNetworkIds, spec.networkId],
       }
       const driver = this.#deps.drivers.get(network.driver)
-      undo.add(`put network ${network.name} back`, () => driver.ensureNetwork(network))
-      await driver.ensureNetwork(updated)
+      undo.add(`put network ${network.name} back`, () => driver.ensureNetwork(network, updated))
+      await driver.ensureNetwork(updated, network)
       await this.#deps.state.updateNetwork(updated)
     })
   }
@@ -126,7 +126,7 @@ export class Docker implements DockerDoor {
       subnets: network.subnets.filter(subnet => !leaving.includes(subnet)),
       dockerNetworkIds: network.dockerNetworkIds.filter(id => id !== dockerNetworkId),
     }
-    await this.#deps.drivers.get(network.driver).ensureNetwork(updated)
+    await this.#deps.drivers.get(network.driver).ensureNetwork(updated, network)
     await this.#deps.state.updateNetwork(updated)
     for (const subnet of leaving) await this.#deps.ipam.releasePool(subnet.poolId)
   }

@@ -47,7 +47,8 @@ export interface Driver<Options = unknown> {
   optionHelp(): OptionHelp[]
   /** Refuse what cannot work, before anything is made. `others` are the networks of this driver. */
   validate(network: Network<Options>, others: readonly Network<Options>[]): void
-  ensureNetwork(network: Network<Options>): Promise<void>
+  /** `before`: what the network was until now; what that had and the network has no more is deleted. */
+  ensureNetwork(network: Network<Options>, before?: Network<Options>): Promise<void>
   deleteNetwork(network: Network<Options>): Promise<void>
   /** Make the endpoint's links, and the sandbox's end in its place. */
   join(network: Network<Options>, wiring: Wiring): Promise<void>

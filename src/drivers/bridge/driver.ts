@@ -1,6 +1,7 @@
 import type { Attachment, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
 import type { Endpoint, Family, PortBinding } from '../../cnm/types.js'
 import { conflict, invalid } from '../../errors.js'
+import { keyOf } from '../../firewall/elements.js'
 import { resolveBindings } from '../../firewall/publish.js'
 import { bindingElements, type FilteredNetwork, networkElements } from '../../firewall/rules.js'
 import { shortId } from '../../names.js'
@@ -8,6 +9,7 @@ import { addressOf, holds, hostOverlap } from '../../net/subnets.js'
 import { openNetns } from '../../netlink/netns.js'
 import { linkAdd } from '../../netlink/requests.js'
 import { formatBinding } from '../../ports/spec.js'
+import { diff } from '../../reconcile.js'
 import { withUndo } from '../../undo.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { forwardingSteps } from '../forwarding.js'
@@ -70,12 +72,15 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
       throw invalid(`option mtu=${network.options.mtu} is too small for IPv6, which needs 1280`)
   }
 
-  async ensureNetwork(network: BridgeNetwork): Promise<void> {
+  async ensureNetwork(network: BridgeNetwork, before?: BridgeNetwork): Promise<void> {
     for (const step of forwardingSteps(familiesOf([network]))) await step.apply()
     const link = this.#deps.kernel.link(bridgeNameOf(network))
     const addresses = link === undefined ? [] : this.#deps.kernel.addresses({ index: link.index })
     for (const step of bridgeSteps(this.#deps.kernel, network, link, addresses)) await step.apply()
-    await this.#deps.firewall.apply({ add: networkElements(filtered(network)), delete: [] })
+    const add = networkElements(filtered(network))
+    const had = before === undefined ? [] : networkElements(filtered(before))
+    const stale = diff(add, had, { want: keyOf, have: keyOf }, () => true).remove
+    await this.#deps.firewall.apply({ add, delete: stale })
     await this.#deps.acceptForeign()
   }
 
