@@ -91,7 +91,7 @@ export class Machine {
   }
 
   #enter(command: string[]): string[] {
-    return ['-t', String(this.pid), '--pid', '--mount', '--root', '--net', '--uts', '--ipc', '--', ...command]
+    return ['-t', String(this.pid), '--pid', '--mount', '--root', '--wd', '--net', '--uts', '--ipc', '--', ...command]
   }
 
   /** Run a command on the machine; the caller reads status, stdout and stderr. */
