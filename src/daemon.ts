@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto'
+import { closeSync, openSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { createApiServer } from './api/server.js'
 import type { DaemonOptions } from './cli/daemon-options.js'
 import { Controller } from './cnm/controller.js'
 import { State } from './cnm/state.js'
+import { ensureDirectory } from './directories.js'
 import { createDrivers } from './drivers/index.js'
 import { OtherBridges } from './drivers/other-bridges.js'
 import { conflict, doing } from './errors.js'
@@ -15,6 +17,7 @@ import { openRunner } from './firewall/runner.js'
 import { Ipam } from './ipam/ipam.js'
 import { createLog, type Log } from './log.js'
 import { Kernel } from './netlink/kernel.js'
+import { flock, hasCode, lockExclusive, lockNonBlocking } from './netlink/libc.js'
 import { currentNetns } from './netlink/netns.js'
 import { createPluginServer } from './plugin-api/server.js'
 import { KernelNamespaces } from './sandbox/namespaces.js'
@@ -62,6 +65,8 @@ async function stop(undo: Undo, log: Log): Promise<void> {
 async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Controller> {
   const guard = await claimNetns()
   undo.add('give the namespace free', () => guard.close())
+  const unlock = lockStateDir(options.stateDir)
+  undo.add('unlock the state directory', unlock)
   const store = openLmdb(join(options.stateDir, 'tsnet.lmdb'))
   undo.add('close the store', () => store.close())
   const kernel = openKernel()
@@ -116,6 +121,20 @@ function claimNetns(): Promise<{ close(): void }> {
     })
     server.listen({ path: '\0tsnet-daemon' }, () => resolve({ close: () => void server.close() }))
   })
+}
+
+/** One writer: a daemon in another namespace with the same directory would not see our changes. flock(2) ends with the process. */
+function lockStateDir(stateDir: string): () => void {
+  ensureDirectory(stateDir, 0o700)
+  const fd = openSync(stateDir, 'r')
+  try {
+    flock(fd, lockExclusive | lockNonBlocking)
+  } catch (error) {
+    closeSync(fd)
+    if (!hasCode(error, 'EAGAIN')) throw error
+    throw conflict(`another tsnet daemon uses the state directory ${stateDir}`, { cause: error })
+  }
+  return () => closeSync(fd)
 }
 
 /** What default pools must keep clear of: every subnet that the host has an address in or a route to. */

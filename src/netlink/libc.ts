@@ -87,6 +87,9 @@ export const fcntl = (fd: number, command: number, value: number): number => var
 export const setrlimit = declare<(resource: number, limit: [soft: number, hard: number]) => number>(
   'int setrlimit(int resource, const uint64_t *limit)',
 )
+/** LOCK_EX and LOCK_NB, sys/file.h */
+export const lockExclusive = 2
+export const lockNonBlocking = 4
 export const flock = declare<(fd: number, operation: number) => number>('int flock(int fd, int operation)')
 /** Requests without an argument only. */
 export const ioctl = declare<(fd: number, request: number) => number>('int ioctl(int fd, unsigned long request, ...)')

@@ -3,7 +3,7 @@ import { access } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { ensureDirectory } from '../directories.js'
 import { conflict, forbidden, invalid, messageOf, type NetError, notFound } from '../errors.js'
-import { close, flock, hasCode, ioctl, setns, unshare } from './libc.js'
+import { close, flock, hasCode, ioctl, lockExclusive, setns, unshare } from './libc.js'
 import { bindMount, bindMountOnItself, shareMount, unmount } from './mounts.js'
 
 // Network namespaces. `setns` moves one OS thread, so all that happens inside a namespace is synchronous work of the main thread.
@@ -12,7 +12,6 @@ import { bindMount, bindMountOnItself, shareMount, unmount } from './mounts.js'
 const cloneNewnet = 0x40000000
 const nsGetNstype = 0xb703
 const nsfsMagic = 0x6e736673
-const lockExclusive = 2
 
 /** The namespace of the calling thread; /proc/self would be the main thread's. */
 const here = '/proc/thread-self/ns/net'
