@@ -39,7 +39,15 @@ async function take(deps: EndpointDeps, step: Step, report: ReconcileReport): Pr
 /** What cannot come back: sandboxes of processes that have ended, and containers whose link is gone. */
 async function goneSteps(deps: EndpointDeps): Promise<Step[]> {
   const sandboxes = missing(deps).filter(sandbox => sandbox.ephemeral)
+  const intents = await deps.state.sandboxIntents()
   return [
+    ...intents.map(sandbox => ({
+      words: `remove namespace ${sandbox.netns}, which was being made for sandbox ${sandbox.name}`,
+      apply: async () => {
+        deps.namespaces.delete(sandbox)
+        await deps.state.forgetIntent(sandbox)
+      },
+    })),
     ...sandboxes.map(sandbox => ({
       words: `remove sandbox ${sandbox.name}: its process has ended`,
       apply: async () => {

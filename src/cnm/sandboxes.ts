@@ -1,4 +1,4 @@
-import { invalid } from '../errors.js'
+import { conflict, invalid } from '../errors.js'
 import { checkObjectName, randomId } from '../names.js'
 import { withUndo } from '../undo.js'
 import { type EndpointDeps, rewire } from './endpoints.js'
@@ -26,7 +26,10 @@ export async function createSandbox(deps: EndpointDeps, spec: SandboxSpec): Prom
     await deps.state.createSandbox(sandbox)
     return sandbox
   }
+  if (deps.namespaces.exists(sandbox.netns)) throw conflict(`network namespace ${sandbox.netns} exists already`)
   return await withUndo(async undo => {
+    undo.add('forget the intent', () => deps.state.forgetIntent(sandbox))
+    await deps.state.intendSandbox(sandbox)
     deps.namespaces.create(sandbox)
     undo.add(`delete namespace ${sandbox.netns}`, () => deps.namespaces.delete(sandbox))
     await deps.state.createSandbox(sandbox)

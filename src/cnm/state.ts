@@ -7,6 +7,7 @@ const key = {
   networkName: (name: string) => `network-name/${name}`,
   sandbox: (id: string) => `sandbox/${id}`,
   sandboxName: (name: string) => `sandbox-name/${name}`,
+  sandboxIntent: (id: string) => `sandbox-intent/${id}`,
   endpoint: (endpoint: Endpoint) => `endpoint/${endpoint.networkId}/${endpoint.id}`,
 }
 
@@ -19,6 +20,8 @@ export class State {
   readonly #networks = new Map<string, Network>()
   readonly #sandboxes = new Map<string, Sandbox>()
   readonly #endpoints = new Map<string, Endpoint>()
+  /** intents of this process, which are no leftovers */
+  readonly #intended = new Set<string>()
 
   constructor(readonly store: Store) {}
 
@@ -96,11 +99,31 @@ export class State {
     this.#networks.delete(network.id)
   }
 
+  /**
+   * Say that a namespace is about to be made: a namespace bears no mark of ours, so without this nobody could tell after a
+   * crash whose it is. Ends with createSandbox or forgetIntent.
+   */
+  async intendSandbox(sandbox: Sandbox): Promise<void> {
+    this.#intended.add(sandbox.id)
+    await this.store.txn([], [put(key.sandboxIntent(sandbox.id), sandbox)])
+  }
+
+  async forgetIntent(sandbox: Sandbox): Promise<void> {
+    await this.store.txn([], [del(key.sandboxIntent(sandbox.id))])
+  }
+
+  /** What was about to be made when an earlier daemon died. */
+  async sandboxIntents(): Promise<Sandbox[]> {
+    const { entries } = await this.store.list<Sandbox>('sandbox-intent/')
+    return entries.map(entry => entry.value).filter(({ id }) => !this.#intended.has(id))
+  }
+
   async createSandbox(sandbox: Sandbox): Promise<void> {
-    await this.#create(`sandbox name ${sandbox.name} is taken`, [
+    const entries: [string, unknown][] = [
       [key.sandboxName(sandbox.name), { id: sandbox.id }],
       [key.sandbox(sandbox.id), sandbox],
-    ])
+    ]
+    await this.#create(`sandbox name ${sandbox.name} is taken`, entries, [key.sandboxIntent(sandbox.id)])
     this.#sandboxes.set(sandbox.id, sandbox)
   }
 
@@ -119,11 +142,11 @@ export class State {
     this.#endpoints.delete(endpoint.id)
   }
 
-  async #create(taken: string, entries: [string, unknown][]): Promise<void> {
+  async #create(taken: string, entries: [string, unknown][], done: string[] = []): Promise<void> {
     try {
       await this.store.txn(
         entries.map(([k]) => absent(k)),
-        entries.map(([k, value]) => put(k, value)),
+        [...entries.map(([k, value]) => put(k, value)), ...done.map(del)],
       )
     } catch (error) {
       if (error instanceof StoreConflict) throw conflict(taken, { cause: error })

@@ -94,6 +94,8 @@ export function createNetns(path: string): Netns {
   const directory = dirname(path)
   ensureDirectory(directory, 0o755)
   ensureShared(directory)
+  // Whoever died between making this file and mounting on it, or unmounting and removing it, left it empty.
+  if (isLeftover(path)) rmSync(path)
   try {
     closeSync(openSync(path, constants.O_RDONLY | constants.O_CREAT | constants.O_EXCL, 0o000))
   } catch (error) {
@@ -110,6 +112,13 @@ export function createNetns(path: string): Netns {
     deleteNetns(path)
     throw hasCode(error, 'EPERM') ? forbidden('making a network namespace needs root', { cause: error }) : error
   }
+}
+
+/** An empty file without any permission, as `ip netns add` and we make it to mount on, and nothing mounted on it. */
+function isLeftover(path: string): boolean {
+  const stat = lstatSync(path, { throwIfNoEntry: false })
+  if (!stat?.isFile() || stat.size > 0 || (stat.mode & 0o777) !== 0) return false
+  return statfsSync(path).type !== nsfsMagic
 }
 
 /** Remove a namespace's path: `ip netns delete NAME`. Absent is fine; a file that is no namespace is refused (InvalidParameter). */

@@ -49,6 +49,25 @@ describe('after a restart', () => {
     expect(await daemon.cnm.reconcile({ dryRun: false })).toMatchObject({ changes: [], failures: [] })
   })
 
+  it('a namespace whose sandbox was never recorded is removed, but not while it is being made', async () => {
+    const before = await daemon.everything()
+    const creating = daemon.cnm.createSandbox({ name: 'half' })
+    expect(await daemon.cnm.reconcile({ dryRun: false })).toMatchObject({ changes: [], failures: [] })
+    await creating
+    await daemon.cnm.deleteSandbox('half')
+    // the store dies after the intent: neither the record nor its undoing is written
+    const calls = daemon.store.calls
+    daemon.store.fault = ({ nth }) => (nth > calls + 1 ? 'before' : undefined)
+    await expect(daemon.cnm.createSandbox({ name: 'half' })).rejects.toThrow()
+    daemon.store.fault = () => undefined
+    daemon.world.namespaces.set('/run/netns/half', '')
+    await daemon.restart()
+    expect((await daemon.cnm.reconcile({ dryRun: false })).changes).toEqual([
+      'remove namespace /run/netns/half, which was being made for sandbox half',
+    ])
+    expect(await daemon.everything()).toBe(before)
+  })
+
   it('addresses whose endpoint was never recorded are released', async () => {
     await daemon.cnm.createNetwork(lab)
     const [subnet] = daemon.cnm.network('lab').subnets
