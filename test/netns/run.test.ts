@@ -176,7 +176,8 @@ describe('run', () => {
       setInterval(() => existsSync('${log}.end') && process.exit(), 20)`
     writeFileSync(join(world.dir, 'count.cjs'), program)
     const count = `${process.execPath} ${join(world.dir, 'count.cjs')}`
-    const command = `${process.execPath} ${cli.script} run --rm --name ${name()} -- ${count}`
+    // exec: the shell between would be ended by the signal too, unless it is one that does this by itself
+    const command = `exec ${process.execPath} ${cli.script} run --rm --name ${name()} -- ${count}`
     // script(1) gives both a terminal; the 3 is Ctrl-C
     const terminal = spawn('script', ['-qec', command, '/dev/null'], {
       env: { ...process.env, TSNET_SOCKET: world.socketPath },
