@@ -46,6 +46,8 @@ export interface Cnm {
  * refuse to delete and never sends a network twice, so: every call may come again, deletes of unknown things are fine.
  */
 export interface DockerDoor {
+  /** A network with these `-o` has no gateway unless the user names one. */
+  skipsGateway(options: Record<string, string>): boolean
   createNetwork(spec: DockerNetworkSpec): Promise<void>
   deleteNetwork(networkId: string): Promise<void>
   /** `mac` is set in the answer only if dockerd did not choose one. */

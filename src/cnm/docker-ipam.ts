@@ -1,11 +1,8 @@
 import { invalid, notFound } from '../errors.js'
 import { dockerOwner } from '../ipam/ipam.js'
 import { hostOverlap, withPrefixLength } from '../net/subnets.js'
-import { type CnmDeps, gatewayOwner, isEndpointId } from './networks.js'
+import { type CnmDeps, dockerPoolOwner, gatewayOwner, isEndpointId } from './networks.js'
 import type { DockerAddressRequest, DockerPoolGrant, DockerPoolRequest } from './specs.js'
-
-/** Owner of pools that dockerd asked for and no network has come for yet. */
-export const dockerPoolOwner = 'a Docker network being created'
 
 /** Docker's IPAM calls (libnetwork/ipams/remote/api in moby) over our IPAM. They come before the network and the endpoint that they are for. */
 export class DockerIpam {
@@ -42,6 +39,8 @@ export class DockerIpam {
     const pool = await this.#deps.ipam.requestPool({
       family: request.family,
       owner: dockerPoolOwner,
+      // dockerd does not say what driver the subnet is for: whether it may be shared is seen when the network comes
+      shared: true,
       ...(request.subnet === undefined ? {} : { subnet: request.subnet }),
       ...(request.range === undefined ? {} : { range: request.range }),
       // a request whose answer was lost left its pool behind; one that a network uses is refused by name

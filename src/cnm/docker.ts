@@ -6,7 +6,7 @@ import { type Undo, withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
 import { DockerIpam } from './docker-ipam.js'
 import { type EndpointDeps, forgetEndpoint, hostLinkName, releaseAddresses, removeEndpoint } from './endpoints.js'
-import { adoptSubnet, deleteNetwork, establish, subnetOf } from './networks.js'
+import { adoptSubnet, asksInternal, deleteNetwork, establish, reserveHostAddresses, subnetOf } from './networks.js'
 import type {
   DockerAddressRequest,
   DockerEndpointSpec,
@@ -45,13 +45,14 @@ export class Docker implements DockerDoor {
 
   /** `docker network create -d tsnet`: a network of its own, under Docker's id. dockerd never tells us its name. */
   async #createOwn(spec: DockerNetworkSpec, driver: string, options: Record<string, string>): Promise<void> {
+    const parsed = this.#deps.drivers.get(driver).parseOptions(options)
     const network: Network = {
       id: spec.networkId,
       name: `docker-${shortId(spec.networkId)}`,
       driver,
-      options: this.#deps.drivers.get(driver).parseOptions(options),
+      options: parsed,
       subnets: [],
-      internal: spec.internal,
+      internal: spec.internal || asksInternal(parsed),
       labels: {},
       createdBy: 'docker',
       createdAt: new Date().toISOString(),
@@ -72,6 +73,7 @@ export class Docker implements DockerDoor {
         subnets: [...network.subnets, ...added.map(subnet => ({ ...subnet, dockerNetworkId: spec.networkId }))],
         dockerNetworkIds: [...network.dockerNetworkIds, spec.networkId],
       }
+      await reserveHostAddresses(this.#deps, updated)
       const driver = this.#deps.drivers.get(network.driver)
       undo.add(`put network ${network.name} back`, () => driver.ensureNetwork(network, updated))
       await driver.ensureNetwork(updated, network)
@@ -84,7 +86,7 @@ export class Docker implements DockerDoor {
     const pools = spec.pools.filter(pool => prefixLengthOf(pool.subnet) > 0)
     const own = pools.filter(pool => !network.subnets.some(({ subnet }) => subnet === pool.subnet))
     const subnets = []
-    for (const pool of own) subnets.push(await adoptSubnet(this.#deps.ipam, `network ${network.name}`, pool, undo))
+    for (const pool of own) subnets.push(await adoptSubnet(this.#deps, network, pool, undo))
     return subnets
   }
 
@@ -182,7 +184,7 @@ export class Docker implements DockerDoor {
       const endpoint = this.#endpoint(network, endpointId)
       const driver = this.#deps.drivers.get(network.driver)
       await withUndo(async undo => {
-        undo.add('delete the link', () => driver.deleteEndpoint(network, endpoint))
+        undo.add('delete the link', () => driver.deleteEndpoint(network, { endpoint }))
         await driver.join(network, { endpoint })
         await this.#deps.state.putEndpoint({ ...endpoint, state: 'joined', sandboxKey })
       })
@@ -210,7 +212,16 @@ export class Docker implements DockerDoor {
       const endpoint = this.#endpoint(network, endpointId)
       const driver = this.#deps.drivers.get(network.driver)
       // dockerd sends a container's ports for each of its networks; an internal one has no outside
-      if (network.internal || driver.publish === undefined) return
+      if (network.internal) return
+      if (driver.publish === undefined) {
+        const fields = { network: network.name, endpoint: endpoint.name, ports }
+        if (ports.length > 0)
+          this.#deps.log.warn(
+            fields,
+            `driver ${network.driver} publishes no ports: they are reached at the container's address`,
+          )
+        return
+      }
       if (JSON.stringify(endpoint.ports) === JSON.stringify(ports)) return
       const before = await this.#unpublish(network, endpoint, {})
       if (ports.length === 0) return
@@ -234,6 +245,11 @@ export class Docker implements DockerDoor {
     const updated: Endpoint = { ...endpoint, ports: [], bindings: [], ...change }
     await this.#deps.state.putEndpoint(updated)
     return updated
+  }
+
+  skipsGateway({ network, driver = 'bridge' }: Record<string, string>): boolean {
+    const type = network === undefined ? driver : this.#deps.state.network(network).driver
+    return this.#deps.drivers.get(type).segment === 'lan'
   }
 
   requestPool(request: DockerPoolRequest): Promise<DockerPoolGrant> {

@@ -19,9 +19,20 @@ export interface Place {
 export interface Attachment {
   /** the link's name in the sandbox's namespace, or in the host's when there is no place */
   link: string
-  mtu: number
+  /** absent: as the link was made */
+  mtu?: number
   gateways: Partial<Record<Family, string>>
   routes: Route[]
+}
+
+/** What the host itself has to do with a network's addresses. */
+export interface HostAddresses {
+  /** what to call the link that has `present`: `eth0` */
+  link: string
+  /** plain addresses that the host has on the network's segment already: nobody else may get them */
+  present: string[]
+  /** the host needs an address of its own in every subnet */
+  wanted: boolean
 }
 
 export interface Wiring {
@@ -41,15 +52,24 @@ export interface WantedNetwork<Options = unknown> {
  */
 export interface Driver<Options = unknown> {
   readonly scope: 'local' | 'global'
+  /**
+   * own: a network's segment is made for it. Its subnet is its alone, and its gateway is ours: the first address, unless
+   * one is given. lan: the segment is there without us. Other networks, and the host, may be on it with the same subnet,
+   * and a gateway is somebody else's router: there is none unless given.
+   */
+  readonly segment: 'own' | 'lan'
   /** Pure. @throws {NetError} InvalidParameter: unknown key (naming the nearest), or a value that its row does not allow */
   parseOptions(raw: Readonly<Record<string, string>>): Options
   /** Rows for help texts and documents: short name, Docker's name, default, help. */
   optionHelp(): OptionHelp[]
   /** Refuse what cannot work, before anything is made. `others` are the networks of this driver. */
   validate(network: Network<Options>, others: readonly Network<Options>[]): void
+  /** Absent: nothing. Asked after `validate`, before the network is made. */
+  hostAddresses?(network: Network<Options>): HostAddresses
   /** `before`: what the network was until now; what that had and the network has no more is deleted. */
   ensureNetwork(network: Network<Options>, before?: Network<Options>): Promise<void>
-  deleteNetwork(network: Network<Options>): Promise<void>
+  /** `others` are the networks of this driver: what they use too stays. */
+  deleteNetwork(network: Network<Options>, others: readonly Network<Options>[]): Promise<void>
   /** Make the endpoint's links, and the sandbox's end in its place. */
   join(network: Network<Options>, wiring: Wiring): Promise<void>
   /** `eth`: what names of links inside start with, unless the user chose one. */
@@ -58,7 +78,8 @@ export interface Driver<Options = unknown> {
   attachment(network: Network<Options>, endpoint: Endpoint): Attachment
   /** The endpoint's links are gone, and with them what dockerd had put into the container: nobody can make them again. */
   isLost(endpoint: Endpoint): boolean
-  deleteEndpoint(network: Network<Options>, endpoint: Endpoint): Promise<void>
+  /** What `join` made, wherever it is now. Absent is fine, the namespace included. */
+  deleteEndpoint(network: Network<Options>, wiring: Wiring): Promise<void>
   /** Make exactly `endpoint.ports` reachable from outside; returns what was granted. Absent: this kind of network publishes nothing. */
   publish?(network: Network<Options>, endpoint: Endpoint): Promise<PortBinding[]>
   revoke?(network: Network<Options>, endpoint: Endpoint): Promise<void>
@@ -90,7 +111,8 @@ export interface WantedSandbox {
 export interface SandboxLink {
   ifname: string
   mac: string
-  mtu: number
+  /** absent: as the link was made */
+  mtu?: number
   /** CIDRs */
   addresses: string[]
   routes: Route[]

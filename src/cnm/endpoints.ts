@@ -2,7 +2,7 @@ import { conflict, invalid } from '../errors.js'
 import { checkLinkName, checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
 import { addressOf, familyOf, holds } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
-import type { Namespaces, Place, WantedSandbox } from './driver.js'
+import type { Namespaces, Place, WantedSandbox, Wiring } from './driver.js'
 import { type CnmDeps, subnetOf } from './networks.js'
 import type { ConnectSpec } from './specs.js'
 import type { Endpoint, Family, Network, Route, Sandbox } from './types.js'
@@ -19,6 +19,12 @@ export const placeOf = (sandbox: Sandbox, endpoint: Endpoint): Place => {
   return { netns: sandbox.netns, ifname: endpoint.ifname }
 }
 
+/** An endpoint and, where it is one of our sandboxes, its place there. */
+export const wiringOf = (deps: CnmDeps, endpoint: Endpoint): Wiring =>
+  endpoint.sandboxId === undefined
+    ? { endpoint }
+    : { endpoint, place: placeOf(deps.state.sandbox(endpoint.sandboxId), endpoint) }
+
 /** Attach a sandbox of ours to a network: addresses, links, routes, ports. The caller holds both locks. */
 export async function connect(
   deps: EndpointDeps,
@@ -30,15 +36,14 @@ export async function connect(
   const endpoint = newEndpoint(deps, network, sandbox, spec)
   return await withUndo(async undo => {
     endpoint.addresses = await chooseAddresses(deps, network, endpoint, spec, undo)
-    undo.add(`delete the link of ${endpoint.name}`, () => driver.deleteEndpoint(network, endpoint))
-    await driver.join(network, { endpoint, place: placeOf(sandbox, endpoint) })
+    undo.add(`delete the link of ${endpoint.name}`, () => driver.deleteEndpoint(network, wiringOf(deps, endpoint)))
+    await driver.join(network, wiringOf(deps, endpoint))
     endpoint.state = 'joined'
     undo.add(`put sandbox ${sandbox.name} back in order`, () => wire(deps, sandbox, attached(deps, sandbox)))
     wire(deps, sandbox, [...attached(deps, sandbox), endpoint])
     if (endpoint.ports.length > 0) {
-      if (driver.publish === undefined) throw invalid(`networks of driver ${network.driver} publish no ports`)
       undo.add('revoke the published ports', () => driver.revoke?.(network, endpoint))
-      endpoint.bindings = await driver.publish(network, endpoint)
+      endpoint.bindings = (await driver.publish?.(network, endpoint)) ?? []
     }
     // last: a crash before this line leaves only marked links and owned addresses, which start-up removes
     await deps.state.putEndpoint(endpoint)
@@ -57,9 +62,10 @@ export async function forgetEndpoint(
   endpoint: Endpoint,
 ): Promise<() => Promise<void>> {
   const driver = deps.drivers.get(network.driver)
+  const wiring = wiringOf(deps, endpoint)
   await driver.revoke?.(network, endpoint)
   await deps.state.deleteEndpoint(endpoint)
-  const linkGone = driver.deleteEndpoint(network, endpoint)
+  const linkGone = driver.deleteEndpoint(network, wiring)
   linkGone.catch(() => undefined) // told by the function returned
   return async () => {
     await linkGone
@@ -93,6 +99,10 @@ function newEndpoint(deps: EndpointDeps, network: Network, sandbox: Sandbox, spe
     throw conflict(`sandbox ${sandbox.name} is already attached to network ${network.name}`)
   const unknown = Object.keys(spec.options ?? {})[0]
   if (unknown !== undefined) throw invalid(`unknown option ${unknown} for an endpoint of driver ${network.driver}`)
+  if ((spec.ports ?? []).length > 0 && deps.drivers.get(network.driver).publish === undefined)
+    throw invalid(
+      `network ${network.name} publishes no ports: endpoints of driver ${network.driver} are reached at their own addresses`,
+    )
   for (const alias of spec.aliases ?? []) checkObjectName(alias, 'alias')
   deps.namespaces.check(sandbox.netns)
   const id = randomId()
@@ -185,7 +195,13 @@ export function wantedSandbox(deps: EndpointDeps, sandbox: Sandbox, endpoints: r
     const { ifname } = placeOf(sandbox, endpoint)
     const { mtu, gateways, routes } = deps.drivers.get(network.driver).attachment(network, endpoint)
     const { mac, addresses } = endpoint
-    wanted.links.push({ ifname, mac, mtu, addresses, routes: [...routes, ...endpoint.routes] })
+    wanted.links.push({
+      ifname,
+      mac,
+      ...(mtu === undefined ? {} : { mtu }),
+      addresses,
+      routes: [...routes, ...endpoint.routes],
+    })
     for (const family of [4, 6] as const) {
       const via = gateways[family]
       if (via !== undefined) wanted.gateways[family] ??= { via, ifname }

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { conflict, invalid } from '../errors.js'
-import type { Ipam } from '../ipam/ipam.js'
+import type { Ipam, Pool } from '../ipam/ipam.js'
 import type { Log } from '../log.js'
 import { checkObjectName, randomId } from '../names.js'
 import { addressOf, familyOf, holds, parseSubnet } from '../net/subnets.js'
@@ -19,8 +19,11 @@ export interface CnmDeps {
   log: Log
 }
 
+/** Owner of pools that dockerd asked for and no network has come for yet. */
+export const dockerPoolOwner = 'a Docker network being created'
 /** Owners of addresses that belong to no endpoint, as the IPAM keeps them. */
 export const gatewayOwner = 'gateway'
+export const hostOwner = 'host'
 export const auxOwner = (name: string): string => `aux:${name}`
 /** An endpoint's address is owned by the endpoint's id. */
 export const isEndpointId = (owner: string): boolean => /^[0-9a-f]{64}$/.test(owner)
@@ -45,7 +48,7 @@ export async function createNetwork(deps: CnmDeps, spec: NetworkSpec): Promise<N
     dockerNetworkIds: [],
   }
   return await withUndo(async undo => {
-    for (const subnet of wanted) network.subnets.push(await reserveSubnet(deps.ipam, network.name, subnet, undo))
+    for (const subnet of wanted) network.subnets.push(await reserveSubnet(deps, network, subnet, undo))
     return await establish(deps, network, undo)
   })
 }
@@ -53,17 +56,21 @@ export async function createNetwork(deps: CnmDeps, spec: NetworkSpec): Promise<N
 /** Validate, build and remember a network whose addresses are reserved. */
 export async function establish(deps: CnmDeps, network: Network, undo: Undo): Promise<Network> {
   const driver = deps.drivers.get(network.driver)
-  driver.validate(
-    network,
-    deps.state.networks().filter(other => other.driver === network.driver && other.id !== network.id),
-  )
+  driver.validate(network, othersOf(deps, network))
+  await reserveHostAddresses(deps, network)
   // recorded first: ensureNetwork is several steps, and a failure in the middle of them is undone by the same delete
-  undo.add(`delete the kernel objects of network ${network.name}`, () => driver.deleteNetwork(network))
+  undo.add(`delete the kernel objects of network ${network.name}`, () =>
+    driver.deleteNetwork(network, othersOf(deps, network)),
+  )
   await driver.ensureNetwork(network)
   // last: a crash before this line leaves only marked objects, which start-up removes
   await deps.state.createNetwork(network)
   return network
 }
+
+/** The other networks of the same driver. */
+const othersOf = (deps: CnmDeps, network: Network): Network[] =>
+  deps.state.networks().filter(other => other.driver === network.driver && other.id !== network.id)
 
 /** The caller holds the network's lock. */
 export async function deleteNetwork(deps: CnmDeps, network: Network): Promise<void> {
@@ -74,7 +81,7 @@ export async function deleteNetwork(deps: CnmDeps, network: Network): Promise<vo
     throw conflict(
       `network ${network.name} is attached to Docker network ${network.dockerNetworkIds.join(', ')}; remove that with docker network rm first`,
     )
-  await deps.drivers.get(network.driver).deleteNetwork(network)
+  await deps.drivers.get(network.driver).deleteNetwork(network, othersOf(deps, network))
   await deps.state.deleteNetwork(network)
   // after the network is forgotten: a crash in between leaves pools without a network, which start-up releases
   for (const subnet of network.subnets) await deps.ipam.releasePool(subnet.poolId)
@@ -132,28 +139,38 @@ function checkAddress(what: string, text: string): void {
   if (isIP(text) === 0) throw invalid(`${what} ${text} is not an IP address`)
 }
 
-async function reserveSubnet(ipam: Ipam, networkName: string, wanted: WantedSubnet, undo: Undo): Promise<Subnet> {
+async function reserveSubnet(
+  { ipam, drivers }: CnmDeps,
+  { name, driver }: Network,
+  wanted: WantedSubnet,
+  undo: Undo,
+): Promise<Subnet> {
   const { family, subnet, range, auxAddresses } = wanted
+  const onLan = drivers.get(driver).segment === 'lan'
   const pool = await ipam.requestPool({
     family,
-    owner: `network ${networkName}`,
+    owner: `network ${name}`,
+    shared: onLan,
     ...(subnet === undefined ? {} : { subnet }),
     ...(range === undefined ? {} : { range }),
   })
   undo.add(`release pool ${pool.subnet}`, () => ipam.releasePool(pool.id))
-  for (const [name, address] of Object.entries(auxAddresses))
-    await ipam.requestAddress(pool.id, { address, owner: auxOwner(name), ownerName: `auxiliary address ${name}` })
-  const gateway = await ipam.requestAddress(pool.id, {
-    owner: gatewayOwner,
-    ownerName: `the gateway of network ${networkName}`,
-    anywhere: true,
-    ...(wanted.gateway === undefined ? {} : { address: wanted.gateway }),
-  })
+  for (const [aux, address] of Object.entries(auxAddresses))
+    await ipam.requestAddress(pool.id, { address, owner: auxOwner(aux), ownerName: `auxiliary address ${aux}` })
+  const gateway =
+    onLan && wanted.gateway === undefined
+      ? undefined
+      : await ipam.requestAddress(pool.id, {
+          owner: gatewayOwner,
+          ownerName: `the gateway of network ${name}`,
+          anywhere: true,
+          ...(wanted.gateway === undefined ? {} : { address: wanted.gateway }),
+        })
   return {
     family,
     subnet: pool.subnet,
     ...(pool.range === undefined ? {} : { range: pool.range }),
-    gateway: addressOf(gateway),
+    ...(gateway === undefined ? {} : { gateway: addressOf(gateway) }),
     auxAddresses,
     poolId: pool.id,
     assignedBy: 'tsnet',
@@ -164,15 +181,21 @@ async function reserveSubnet(ipam: Ipam, networkName: string, wanted: WantedSubn
  * A subnet that dockerd brings with a network. With our IPAM the pool exists, dockerd having asked for it a moment ago;
  * with Docker's own, our IPAM records it, so that overlaps are noticed and CLI sandboxes stay clear of containers.
  */
-export async function adoptSubnet(ipam: Ipam, owner: string, pool: DockerPool, undo: Undo): Promise<Subnet> {
-  const { id } = await ipam.requestPool({
-    family: pool.family,
-    subnet: pool.subnet,
-    owner,
-    sameIsFine: pool.assignedBy === 'tsnet',
-  })
-  if (pool.assignedBy === 'docker') undo.add(`release pool ${pool.subnet}`, () => ipam.releasePool(id))
-  else await ipam.renameOwner(id, owner)
+export async function adoptSubnet(
+  { ipam, drivers }: CnmDeps,
+  network: Network,
+  pool: DockerPool,
+  undo: Undo,
+): Promise<Subnet> {
+  const owner = `network ${network.name}`
+  const shared = drivers.get(network.driver).segment === 'lan'
+  // ours already where dockerd's first try was cut off
+  const isAsked = (other: Pool): boolean =>
+    other.subnet === pool.subnet && (other.owner === dockerPoolOwner || other.owner === owner)
+  const asked = pool.assignedBy === 'tsnet' ? ipam.pools().find(isAsked) : undefined
+  const { id } = asked ?? (await ipam.requestPool({ family: pool.family, subnet: pool.subnet, owner, shared }))
+  if (asked === undefined) undo.add(`release pool ${pool.subnet}`, () => ipam.releasePool(id))
+  else await ipam.adoptPool(id, { owner, shared })
   if (pool.gateway !== undefined) await ipam.claim(id, pool.gateway, gatewayOwner, `the gateway of ${owner}`)
   for (const [name, address] of Object.entries(pool.auxAddresses))
     await ipam.claim(id, address, auxOwner(name), `auxiliary address ${name}`)
@@ -186,9 +209,41 @@ export async function adoptSubnet(ipam: Ipam, owner: string, pool: DockerPool, u
   }
 }
 
+/**
+ * Keep the host's addresses on the network's segment from everybody else, and find one for the host in every subnet where
+ * the driver wants that: the auxiliary address `host`, or one that our IPAM chooses. Sets `hostAddress` of the subnets.
+ */
+export async function reserveHostAddresses({ ipam, drivers }: CnmDeps, network: Network): Promise<void> {
+  const host = drivers.get(network.driver).hostAddresses?.(network)
+  if (host === undefined) return
+  for (const subnet of network.subnets) {
+    const { poolId } = subnet
+    // one that the user has named, being the gateway or kept out of use, is reserved already
+    for (const address of host.present)
+      if (holds(subnet.subnet, address) && ipam.holder(poolId, address) === undefined)
+        await ipam.claim(poolId, address, auxOwner(host.link), `the host itself, on ${host.link}`)
+    if (!host.wanted || subnet.hostAddress !== undefined) continue
+    subnet.hostAddress = subnet.auxAddresses.host ?? (await chooseHostAddress(ipam, network, subnet))
+    if (host.present.includes(subnet.hostAddress))
+      throw conflict(`auxiliary address host=${subnet.hostAddress} is the host's on ${host.link}; choose a free one`)
+  }
+}
+
+async function chooseHostAddress(
+  ipam: Ipam,
+  { name }: Network,
+  { poolId, subnet, assignedBy }: Subnet,
+): Promise<string> {
+  if (assignedBy === 'docker')
+    throw invalid(
+      `the host needs an address of its own in ${subnet}, which Docker's IPAM must not give to a container: name one with --aux-address host=ADDRESS, or use --ipam-driver tsnet`,
+    )
+  return addressOf(await ipam.requestAddress(poolId, { owner: hostOwner, ownerName: `the host on network ${name}` }))
+}
+
 /** The subnet of a network that an address lies in. */
 export const subnetOf = (network: Network, address: string): Subnet | undefined =>
   network.subnets.find(({ subnet }) => holds(subnet, addressOf(address)))
 
-const asksInternal = (options: unknown): boolean =>
+export const asksInternal = (options: unknown): boolean =>
   typeof options === 'object' && options !== null && 'internal' in options && options.internal === true

@@ -1,8 +1,7 @@
 import { messageOf } from '../errors.js'
-import { dockerPoolOwner } from './docker-ipam.js'
 import type { Step, WantedNetwork } from './driver.js'
-import { attached, type EndpointDeps, placeOf, removeEndpoint, wantedSandbox } from './endpoints.js'
-import { isEndpointId } from './networks.js'
+import { attached, type EndpointDeps, removeEndpoint, wantedSandbox, wiringOf } from './endpoints.js'
+import { dockerPoolOwner, isEndpointId } from './networks.js'
 import { deleteSandbox } from './sandboxes.js'
 import type { ReconcileReport } from './specs.js'
 import type { Endpoint, Network, Sandbox } from './types.js'
@@ -101,8 +100,8 @@ async function linkSteps(deps: EndpointDeps): Promise<Step[]> {
         return {
           words: `create link ${endpoint.ifname} of network ${network.name} in sandbox ${sandbox.name}`,
           apply: async () => {
-            await driver.deleteEndpoint(network, endpoint)
-            await driver.join(network, { endpoint, place: placeOf(sandbox, endpoint) })
+            await driver.deleteEndpoint(network, wiringOf(deps, endpoint))
+            await driver.join(network, wiringOf(deps, endpoint))
           },
         }
       })

@@ -14,6 +14,8 @@ export interface Subnet {
   range?: string
   /** plain address, no prefix length; absent when the network has no gateway */
   gateway?: string
+  /** plain address by which the host itself is on the network, where the driver has it so (macvlan's `host_access`) */
+  hostAddress?: string
   /** addresses kept out of use, by the name the user gave */
   auxAddresses: Record<string, string>
   /** the key of the pool in our IPAM */

@@ -5,10 +5,11 @@ import { suggestion } from '../nearest.js'
 import { diff } from '../reconcile.js'
 import { bridge } from './bridge/driver.js'
 import type { DriverDeps, HostDriver } from './driver-deps.js'
+import { macvlan } from './macvlan/driver.js'
 import { isMarked } from './mark.js'
 
 /** The only list of drivers: a new one is its own file and a line here. */
-const factories = { bridge }
+const factories = { bridge, macvlan }
 
 /** Each driver reads only networks whose options it parsed itself, so the set need not know their type. */
 type AnyDriver = HostDriver<unknown>

@@ -7,4 +7,7 @@ const mark = 'tsnet:'
 export const markOf = (network: Network, endpoint?: Endpoint): string =>
   endpoint === undefined ? `${mark}${network.name}` : `${mark}${network.name}:${endpoint.name}`
 
+/** A VLAN link that several networks may stand on is nobody's in particular; no network has an empty name. */
+export const markOfVlans = `${mark}:vlan`
+
 export const isMarked = (link: Link): boolean => link.alias?.startsWith(mark) === true

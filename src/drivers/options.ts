@@ -34,6 +34,21 @@ export const parseWhole =
     return value
   }
 
+/** Of every driver whose links stand in a sandbox. */
+export const ifprefixOption = option({
+  alias: 'com.docker.network.container_iface_prefix',
+  default: 'eth',
+  parse: parsePrefix,
+  help: 'what interface names inside start with',
+})
+
+function parsePrefix(text: string): string {
+  // three digits are left for the number behind it
+  if (!/^[A-Za-z][A-Za-z0-9_.-]{0,11}$/.test(text))
+    throw new Error('must be 1 to 12 letters and digits, starting with a letter')
+  return text
+}
+
 /**
  * Read raw options by a driver's table: both names of a row are known, what is absent has its default.
  * @throws {NetError} InvalidParameter naming the key, the value and the rule; for an unknown key, the nearest known one

@@ -30,17 +30,32 @@ export class PoolBook {
   /** the address last released under a name; in order of release */
   readonly names = new Map<string, bigint>()
   readonly #range: Cidr | undefined
+  /** of the subnet: all pools that share it choose from the same addresses */
   readonly #allocator: Allocator
+  /** the books of all pools that share the subnet, this one among them */
+  readonly #siblings: Set<PoolBook>
 
   constructor(
     public pool: Pool,
     /** of the pool's own key */
     public revision: number,
     coolDownMs: number,
+    sibling?: PoolBook,
   ) {
     this.subnet = parseCidr(pool.subnet)
     this.#range = pool.range === undefined ? undefined : parseCidr(pool.range, 'range')
-    this.#allocator = new Allocator(this.subnet, coolDownMs)
+    this.#allocator = sibling ? sibling.#allocator : new Allocator(this.subnet, coolDownMs)
+    this.#siblings = (sibling ? sibling.#siblings : new Set<PoolBook>()).add(this)
+  }
+
+  siblings(): PoolBook[] {
+    return [...this.#siblings]
+  }
+
+  /** The pool is no more: its addresses are free for those that share its subnet. */
+  close(now: number): void {
+    for (const value of [...this.held.keys()]) this.release(value, now)
+    this.#siblings.delete(this)
   }
 
   format(value: bigint): string {
@@ -80,7 +95,7 @@ export class PoolBook {
 
   /** Mark this address as taken. @throws {NetError} Conflict, naming who has it */
   take(value: bigint, spec: Omit<Allocation, 'address'>): Held {
-    const holder = this.held.get(value)
+    const holder = this.#holderAmongSiblings(value, spec.owner)
     if (holder) throw conflict(`address ${holder.address} is already used by ${nameOwner(holder)}`)
     this.#allocator.take(value)
     return this.#hold(value, spec)
@@ -88,14 +103,14 @@ export class PoolBook {
 
   /** An address that was in use is free again. */
   release(value: bigint, now: number): void {
-    if (this.held.delete(value)) this.#allocator.release(value, now)
+    if (this.held.delete(value) && !this.#isHeld(value)) this.#allocator.release(value, now)
   }
 
   /** Take back a mark: the address was never in use. */
   giveBack(held: Held): void {
     if (this.held.get(held.value) !== held) return
     this.held.delete(held.value)
-    this.#allocator.giveBack(held.value)
+    if (!this.#isHeld(held.value)) this.#allocator.giveBack(held.value)
   }
 
   /** Make this name the youngest; returns the names that are forgotten for it. */
@@ -111,6 +126,18 @@ export class PoolBook {
     return forgotten
   }
 
+  /** A router, or whatever else has an address on the LAN without us, may be named by each network there. */
+  #holderAmongSiblings(value: bigint, owner: string): Held | undefined {
+    const own = this.held.get(value)
+    if (own) return own
+    const others = [...this.#siblings].flatMap(book => book.held.get(value) ?? [])
+    return others.find(other => !(isOutsider(owner) && isOutsider(other.owner)))
+  }
+
+  #isHeld(value: bigint): boolean {
+    return [...this.#siblings].some(book => book.held.has(value))
+  }
+
   #hold(value: bigint, { owner, ownerName, name }: Omit<Allocation, 'address'>): Held {
     const held = { ...allocation({ address: this.format(value), owner, ownerName, name }), value, revision: 0 }
     this.held.set(value, held)
@@ -124,6 +151,14 @@ export class PoolBook {
     const where = within ? `range ${range} of subnet ${subnet}` : `subnet ${subnet}`
     return conflict(`${where} of ${nameOwner({ owner })} has no free address: all ${last - first + 1n} are in use`)
   }
+}
+
+const isOutsider = (owner: string): boolean => owner === 'gateway' || owner.startsWith('aux:')
+
+/** A book of a pool with which this one shares its subnet. */
+export function siblingOf(pool: Pool, books: Iterable<PoolBook>): PoolBook | undefined {
+  for (const book of books) if (pool.shared && book.pool.shared && book.pool.subnet === pool.subnet) return book
+  return undefined
 }
 
 /** The stored form: absent fields stay absent. */

@@ -3,7 +3,7 @@ import { conflict, invalid, notFound } from '../errors.js'
 import { KeyedLock } from '../locks.js'
 import { type Cidr, formatCidr, overlaps, parseCidr } from '../net/cidr.js'
 import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
-import { allocation, dockerOwner, type Held, nameOwner, PoolBook } from './book.js'
+import { allocation, dockerOwner, type Held, nameOwner, PoolBook, siblingOf } from './book.js'
 import { chooseFreeSubnet, type DefaultPool, defaultPools, parsePool } from './pools.js'
 import { addressKey, deletePoolRecords, guardKey, loadBooks, poolKey, rememberName } from './records.js'
 import type { AddressSpec, Allocation, Pool, PoolSpec } from './types.js'
@@ -63,8 +63,9 @@ export class Ipam {
         if (same) return same
         const pool = this.#planPool(spec)
         try {
-          const book = new PoolBook(pool, await this.#writePool(pool), this.#coolDownMs)
-          this.#books.set(pool.id, book)
+          const revision = await this.#writePool(pool)
+          const sibling = siblingOf(pool, this.#books.values())
+          this.#books.set(pool.id, new PoolBook(pool, revision, this.#coolDownMs, sibling))
           return pool
         } catch (error) {
           if (!(error instanceof StoreConflict)) throw error
@@ -74,12 +75,20 @@ export class Ipam {
     })
   }
 
-  /** @throws {NetError} NotFound: no such pool */
-  async renameOwner(poolId: string, owner: string): Promise<void> {
-    const book = this.#book(poolId)
-    const operations = () => [put(poolKey(poolId), { ...book.pool, owner })]
-    book.revision = await this.#whilePoolStands(book, [], operations)
-    book.pool = { ...book.pool, owner }
+  /**
+   * The network that a pool was asked for has come.
+   * @throws {NetError} NotFound: no such pool. Conflict: it shares its subnet with another, and the network cannot
+   */
+  adoptPool(poolId: string, { owner, shared }: { owner: string; shared: boolean }): Promise<void> {
+    return this.#locks.with(guardKey, async () => {
+      const book = this.#book(poolId)
+      const sibling = book.siblings().find(other => other !== book)
+      if (!shared && sibling) throw overlap(book.pool.subnet, sibling.pool)
+      const { shared: _, ...pool } = book.pool
+      const adopted = (): Pool => ({ ...pool, owner, ...(shared && { shared }) })
+      book.revision = await this.#whilePoolStands(book, [], () => [put(poolKey(poolId), adopted())])
+      book.pool = adopted()
+    })
   }
 
   /** Free a pool with all its addresses. Unknown pools are fine. With `onlyIfOwner` a pool of anybody else is left alone. */
@@ -90,6 +99,7 @@ export class Ipam {
       // The pool's key first: no address can be added after that, and load() removes what a crash leaves.
       await this.#store.txn([], [del(poolKey(poolId))])
       this.#books.delete(poolId)
+      book.close(this.#now())
       await deletePoolRecords(this.#store, poolId)
     })
   }
@@ -168,11 +178,14 @@ export class Ipam {
     return held && allocation(held)
   }
 
-  #samePool({ subnet, range, sameIsFine }: PoolSpec): Pool | undefined {
+  #samePool({ subnet, range, sameIsFine, owner }: PoolSpec): Pool | undefined {
     if (!sameIsFine || subnet === undefined) return undefined
     const wantedSubnet = formatCidr(parseCidr(subnet))
     const wantedRange = range && formatCidr(parseCidr(range, 'range'))
-    return this.pools().find(p => p.subnet === wantedSubnet && (wantedRange === undefined || p.range === wantedRange))
+    const same = this.pools().filter(
+      p => p.subnet === wantedSubnet && (wantedRange === undefined || p.range === wantedRange),
+    )
+    return same.find(p => p.owner === owner) ?? same[0]
   }
 
   #planPool(spec: PoolSpec): Pool {
@@ -182,6 +195,7 @@ export class Ipam {
       family: spec.family,
       subnet: formatCidr(subnet),
       ...(range && { range: formatCidr(range) }),
+      ...(spec.shared && { shared: true }),
       owner: spec.owner,
       createdAt: new Date().toISOString(),
     }
@@ -189,9 +203,9 @@ export class Ipam {
 
   #explicitPool(spec: PoolSpec, subnet: string): { subnet: Cidr; range?: Cidr } {
     const parsed = parsePool({ ...spec, subnet })
+    const mayShare = (pool: Pool) => spec.shared && pool.shared && pool.subnet === formatCidr(parsed.subnet)
     for (const { pool, subnet: other } of this.#books.values())
-      if (overlaps(other, parsed.subnet))
-        throw conflict(`subnet ${subnet} overlaps ${nameOwner(pool)} (${pool.subnet})`)
+      if (overlaps(other, parsed.subnet) && !mayShare(pool)) throw overlap(subnet, pool)
     return parsed
   }
 
@@ -290,5 +304,8 @@ export class Ipam {
     return book
   }
 }
+
+const overlap = (subnet: string, other: Pool) =>
+  conflict(`subnet ${subnet} overlaps ${nameOwner(other)} (${other.subnet})`)
 
 const noPool = (poolId: string) => notFound(`address pool ${poolId} does not exist`)

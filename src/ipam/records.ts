@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { del, type Entry, type Operation, put, type Store } from '../store/store.js'
-import { type Held, PoolBook } from './book.js'
+import { type Held, PoolBook, siblingOf } from './book.js'
 import type { Allocation, Pool } from './types.js'
 
 // How pools and addresses lie in the store: one key each.
@@ -47,7 +47,8 @@ export async function loadBooks(
   const loaded = new Map<string, PoolBook>()
   for (const { value, revision } of entries.filter(isUnder(poolPrefix))) {
     const pool = value as Pool
-    if (!books.has(pool.id)) loaded.set(pool.id, new PoolBook(pool, revision, coolDownMs))
+    const sibling = siblingOf(pool, [...books.values(), ...loaded.values()])
+    if (!books.has(pool.id)) loaded.set(pool.id, new PoolBook(pool, revision, coolDownMs, sibling))
   }
   const orphans: string[] = []
   const bookOf = ({ key }: Entry<unknown>): PoolBook | undefined => {

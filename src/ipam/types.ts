@@ -9,6 +9,8 @@ export interface Pool {
   subnet: string
   /** CIDR inside `subnet` from which addresses are chosen; the whole subnet when absent */
   range?: string
+  /** other shared pools may have exactly this subnet: together they give out each address once */
+  shared?: true
   /** what to call the holder in messages: `network lab` */
   owner: string
   /** ISO 8601 */
@@ -34,6 +36,8 @@ export interface PoolSpec {
   /** CIDR inside `subnet` */
   range?: string
   owner: string
+  /** the subnet is that of a LAN, on which several networks may be: see Pool */
+  shared?: boolean
   /** CIDRs a chosen pool must not overlap, besides what is in use: those already offered in this round */
   avoid?: readonly string[]
   /**

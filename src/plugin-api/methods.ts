@@ -45,7 +45,8 @@ const nothing = () => ({})
 /**
  * Scope and ConnectivityScope are about Swarm: `global` would have dockerd 20.10 look for a key-value store that it no
  * longer has, and hand networks to the Swarm manager. Hosts that share a network find each other through our own store,
- * so DiscoverNew has nothing to tell us either. GwAllocChecker: networks without a gateway are the drivers' affair.
+ * so DiscoverNew has nothing to tell us either. GwAllocChecker: on a LAN the gateway is
+ * somebody else's, so dockerd (28 and later) must not make one up.
  */
 const networkCapabilities = { Scope: 'local', ConnectivityScope: 'local', GwAllocChecker: true }
 
@@ -57,7 +58,10 @@ const table: Record<string, Method> = {
   'Plugin.Activate': constant({ Implements: ['NetworkDriver', 'IpamDriver'] }),
 
   'NetworkDriver.GetCapabilities': constant(networkCapabilities),
-  'NetworkDriver.GwAllocCheck': method(wire.gwAllocCheck, () => ({ SkipIPv4: false, SkipIPv6: false })),
+  'NetworkDriver.GwAllocCheck': method(wire.gwAllocCheck, ({ Options }, docker) => {
+    const skip = docker.skipsGateway(Options.user)
+    return { SkipIPv4: skip, SkipIPv6: skip }
+  }),
   'NetworkDriver.AllocateNetwork': method(wire.allocateNetwork, nothing),
   'NetworkDriver.FreeNetwork': method(wire.freeNetwork, nothing),
   'NetworkDriver.CreateNetwork': method(wire.createNetwork, (request, docker) =>

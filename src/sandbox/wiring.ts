@@ -1,15 +1,21 @@
 import type { SandboxLink, WantedSandbox } from '../cnm/driver.js'
 import type { Family } from '../cnm/types.js'
 import { conflict } from '../errors.js'
+import { linkGroup, routeProtocol } from '../marks.js'
 import type { Kernel } from '../netlink/kernel.js'
 import type { Netns } from '../netlink/netns.js'
 import type { Link, Route } from '../netlink/objects.js'
-import { addressAdd, linkSet, type Request, type Requests, routeDelete, routeReplace } from '../netlink/requests.js'
+import {
+  addressAdd,
+  linkDelete,
+  linkSet,
+  type Request,
+  type Requests,
+  routeDelete,
+  routeReplace,
+} from '../netlink/requests.js'
 import { readSysctl } from '../netlink/sysctl.js'
 import { diff } from '../reconcile.js'
-
-/** Marks routes of ours: any number that /etc/iproute2/rt_protos and linux/rtnetlink.h leave free ("tn" begins with 0x74). */
-export const routeProtocol = 0x74
 
 /** What has to change inside a namespace, each change in words beside what carries it out. */
 export interface InsidePlan {
@@ -27,6 +33,10 @@ export function planInside(kernel: Kernel, netns: Netns, wanted: WantedSandbox):
     plan.requests.push(...(Array.isArray(requests) ? requests : [requests as Request]))
   }
   const links = new Map(kernel.links().map(link => [link.name, link]))
+  const known = new Set(wanted.links.map(({ ifname }) => ifname))
+  for (const { name, index, group } of links.values())
+    if (group === linkGroup && !known.has(name))
+      add(`remove link ${name}, which belongs to nothing`, linkDelete({ index }))
   for (const want of wanted.links) {
     const link = links.get(want.ifname)
     if (link === undefined) throw conflict(`interface ${want.ifname} is missing in sandbox ${wanted.sandbox.name}`)
@@ -50,7 +60,8 @@ type Add = (words: string, requests: Requests) => void
 
 function linkChanges(want: SandboxLink, link: Link, add: Add): void {
   const { index } = link
-  if (link.mtu !== want.mtu) add(`set MTU ${want.mtu} on ${want.ifname}`, linkSet({ index, mtu: want.mtu }))
+  if (want.mtu !== undefined && link.mtu !== want.mtu)
+    add(`set MTU ${want.mtu} on ${want.ifname}`, linkSet({ index, mtu: want.mtu }))
   if (link.mac !== want.mac) add(`set MAC address ${want.mac} on ${want.ifname}`, linkSet({ index, mac: want.mac }))
   if (!link.up) add(`bring ${want.ifname} up`, linkSet({ index, up: true }))
 }

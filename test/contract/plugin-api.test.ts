@@ -73,6 +73,8 @@ describe("dockerd's orders of calls", () => {
 
   it('network create and rm, with its own IPAM: pool, gateway, aux, network; released before the network goes', async () => {
     expect(await net('GwAllocCheck', { Options: network.Options })).toEqual({ SkipIPv4: false, SkipIPv6: false })
+    const onLan = { Options: { 'com.docker.network.generic': { driver: 'macvlan' } } }
+    expect(await net('GwAllocCheck', onLan)).toEqual({ SkipIPv4: true, SkipIPv6: true })
     await call('IpamDriver.GetDefaultAddressSpaces')
     const pool = await ipam('RequestPool', { AddressSpace: 'tsnet', Pool: '', SubPool: '', Options: null, V6: false })
     expect(pool).toEqual({ PoolID: '10.20.0.0/24', Pool: '10.20.0.0/24', Data: {} })

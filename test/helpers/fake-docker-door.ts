@@ -54,6 +54,10 @@ export class FakeDockerDoor implements DockerDoor {
     return this.calls.map(([verb]) => verb)
   }
 
+  skipsGateway({ driver }: Record<string, string>): boolean {
+    return driver === 'macvlan'
+  }
+
   async #take(verb: Verb, args: unknown[], effect: () => void = () => {}): Promise<void> {
     this.calls.push([verb, ...args])
     const failure = this.#failures.get(verb)?.shift()

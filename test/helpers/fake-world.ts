@@ -39,6 +39,7 @@ const networkKey = (network: Network): string => `${network.name} ${network.subn
 function fakeDriver(world: FakeWorld): Driver {
   return {
     scope: 'local',
+    segment: 'own',
     parseOptions: raw => {
       if ('wrong' in raw) throw invalid('unknown option wrong')
       return { internal: raw.internal === 'true' }
@@ -66,7 +67,7 @@ function fakeDriver(world: FakeWorld): Driver {
       routes: [],
     }),
     isLost: endpoint => !world.links.has(endpoint.hostLink),
-    async deleteEndpoint(_network, endpoint) {
+    async deleteEndpoint(_network, { endpoint }) {
       world.links.delete(endpoint.hostLink)
       for (const [path, inside] of world.namespaces)
         if (endpoint.ifname !== undefined) world.namespaces.set(path, inside.replace(`+${endpoint.ifname}`, ''))

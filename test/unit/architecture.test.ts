@@ -13,6 +13,7 @@ const leaves = [
   'locks',
   'log',
   'names',
+  'marks',
   'nearest',
   'version',
   'ports',

@@ -62,15 +62,15 @@ describe('pools that a user names', () => {
     },
   )
 
-  test('the new owner is named after renameOwner, also after a restart', async () => {
+  test('the new owner is named after adoptPool, also after a restart', async () => {
     const store = new MemoryStore()
     const ipam = await start({ store })
     const { id } = await lab(ipam)
-    await ipam.renameOwner(id, 'network new')
+    await ipam.adoptPool(id, { owner: 'network new', shared: false })
     const want = { kind: 'Conflict', message: 'subnet 10.30.0.0/24 overlaps network new (10.30.0.0/24)' }
     expect(await refusal(lab(ipam))).toEqual(want)
     expect(await refusal(lab(await start({ store })))).toEqual(want)
-    expect(await refusal(ipam.renameOwner('none', 'x'))).toMatchObject({ kind: 'NotFound' })
+    expect(await refusal(ipam.adoptPool('none', { owner: 'x', shared: false }))).toMatchObject({ kind: 'NotFound' })
   })
 
   test('the host may be on the subnet, for macvlan and for a bridge that exists', async () => {

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { daemonOptionTable } from '../../src/cli/daemon-options.js'
 import { createProgram } from '../../src/cli/program.js'
 import { bridgeOptions } from '../../src/drivers/bridge/options.js'
+import { macvlanOptions } from '../../src/drivers/macvlan/options.js'
 import { helpOf } from '../../src/drivers/options.js'
 import { repo } from '../helpers/machine.js'
 
@@ -14,9 +15,12 @@ const readme = readFileSync(join(repo, 'README.md'), 'utf8')
 const cell = (text: string): string => text.replaceAll('|', '\\|')
 const missingFrom = (rows: string[]): string[] => rows.filter(row => !readme.includes(`${row}\n`))
 
-test('README lists every option of bridge networks with both names, its default and its meaning', () => {
-  const rows = helpOf(bridgeOptions).map(
-    ({ name, alias, default: standard, help }) =>
+test.each([
+  ['bridge', bridgeOptions],
+  ['macvlan', macvlanOptions],
+])('README lists every option of %s networks with both names, its default and its meaning', (_driver, table) => {
+  const rows = helpOf(table).map(
+    ({ name, alias = name, default: standard, help }) =>
       `| \`${name}\` | \`${alias}\` | ${standard && `\`${standard}\``} | ${cell(help)} |`,
   )
   expect(missingFrom(rows)).toEqual([])

@@ -37,6 +37,7 @@ type Wanted = WantedNetwork<BridgeOptions>
 
 class BridgeDriver implements HostDriver<BridgeOptions> {
   readonly scope = 'local'
+  readonly segment = 'own'
   readonly #deps: DriverDeps
 
   constructor(deps: DriverDeps) {
@@ -146,7 +147,7 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
     return this.#deps.kernel.link(endpoint.hostLink) === undefined
   }
 
-  async deleteEndpoint(_network: BridgeNetwork, endpoint: Endpoint): Promise<void> {
+  async deleteEndpoint(_network: BridgeNetwork, { endpoint }: Wiring): Promise<void> {
     const link = this.#deps.kernel.link(endpoint.hostLink)
     if (link !== undefined && isMarked(link)) await this.#deps.kernel.deleteLinks([link.index])
   }

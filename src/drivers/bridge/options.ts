@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { checkLinkName } from '../../names.js'
-import { type OptionsOf, option, parseBoolean, parseWhole } from '../options.js'
+import { ifprefixOption, type OptionsOf, option, parseBoolean, parseWhole } from '../options.js'
 
 /** Short name, Docker's name (drivers/bridge/labels.go and netlabel/labels.go in moby), default, rule and help of every bridge option. */
 export const bridgeOptions = {
@@ -34,12 +34,7 @@ export const bridgeOptions = {
     parse: parseHostAddress,
     help: 'host address on which ports are published when -p names none; every address when empty',
   }),
-  ifprefix: option({
-    alias: 'com.docker.network.container_iface_prefix',
-    default: 'eth',
-    parse: parsePrefix,
-    help: 'what interface names inside start with',
-  }),
+  ifprefix: ifprefixOption,
   inhibit_ipv4: option({
     alias: 'com.docker.network.bridge.inhibit_ipv4',
     default: false,
@@ -58,12 +53,5 @@ export type BridgeOptions = OptionsOf<typeof bridgeOptions>
 
 function parseHostAddress(text: string): string {
   if (isIP(text) === 0) throw new Error('must be an IP address')
-  return text
-}
-
-function parsePrefix(text: string): string {
-  // three digits are left for the number behind it
-  if (!/^[A-Za-z][A-Za-z0-9_.-]{0,11}$/.test(text))
-    throw new Error('must be 1 to 12 letters and digits, starting with a letter')
   return text
 }
