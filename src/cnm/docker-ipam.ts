@@ -67,7 +67,7 @@ export class DockerIpam {
       if (ipam.holder(pool.id, request.address)?.owner === gatewayOwner)
         return withPrefixLength(request.address, pool.subnet)
     return await ipam.requestAddress(pool.id, {
-      owner: dockerOwner,
+      owner: request.gateway ? gatewayOwner : dockerOwner,
       ownerName: request.gateway ? `the gateway of ${pool.owner}` : 'a container',
       ...(request.address === undefined ? {} : { address: request.address }),
       ...(request.name === undefined ? {} : { name: request.name }),

@@ -34,20 +34,25 @@ export class Host extends Machine {
     assertBuilt()
     const host = new Host(...(await Machine.boot(name)))
     host.outside = await Machine.start('outside')
-    cable(host, 'uplink0', host.outside, 'eth0')
+    host.plugIn()
+    for (const beyond of [`${addresses.beyond4}/32`, `${addresses.beyond6}/128`])
+      host.outside.run('ip', 'addr', 'add', beyond, 'dev', 'lo')
+    return host
+  }
+
+  /** Connect the uplink to the machine outside: again, where a test has removed it. */
+  plugIn(): void {
+    cable(this, 'uplink0', this.outside, 'eth0')
     const a = addresses
     for (const [machine, link, ip4, ip6] of [
-      [host, 'uplink0', a.host4, a.host6],
-      [host.outside, 'eth0', a.outside4, a.outside6],
+      [this, 'uplink0', a.host4, a.host6],
+      [this.outside, 'eth0', a.outside4, a.outside6],
     ] as const) {
       machine.run('ip', 'addr', 'add', `${ip4}/24`, 'dev', link)
       machine.run('ip', 'addr', 'add', `${ip6}/64`, 'dev', link, 'nodad')
     }
-    host.run('ip', 'route', 'add', 'default', 'via', a.outside4)
-    host.run('ip', '-6', 'route', 'add', 'default', 'via', a.outside6)
-    for (const beyond of [`${a.beyond4}/32`, `${a.beyond6}/128`])
-      host.outside.run('ip', 'addr', 'add', beyond, 'dev', 'lo')
-    return host
+    this.run('ip', 'route', 'add', 'default', 'via', a.outside4)
+    this.run('ip', '-6', 'route', 'add', 'default', 'via', a.outside6)
   }
 
   override async stop(): Promise<void> {

@@ -177,6 +177,7 @@ describe('options', () => {
     host.tsnet('network', 'rm', 'good')
     host.run('ip', 'link', 'delete', 'port0')
     host.run('ip', 'link', 'delete', 'theirs0')
+    host.tsnet('reconcile') // the firewall forgets theirs0
   })
 
   test('-p is refused: on a LAN everybody has an address', () => {

@@ -26,6 +26,9 @@ import { findParent, type MacvlanNetwork, refusal } from './parent.js'
 
 export const hostLinkOf = (network: MacvlanNetwork): string => `mvh${shortId(network.id)}`
 
+/** The same whenever the link is made again, since sandboxes remember it: locally administered, then digits of the network's id. */
+const macOf = ({ id }: MacvlanNetwork): string => ['02', ...(id.slice(0, 10).match(/../g) ?? [])].join(':')
+
 interface HostRoute {
   /** one address: `10.30.0.2/32` */
   destination: string
@@ -54,7 +57,9 @@ export function hostAccessSteps(kernel: Kernel, network: MacvlanNetwork, endpoin
     const macvlan = { mode: 'bridge' as const }
     const alias = markOf(network)
     try {
-      kernel.apply(linkAdd({ kind: 'macvlan', name, parent: index, alias, macvlan, ...(mtu > 0 && { mtu }) }))
+      kernel.apply(
+        linkAdd({ kind: 'macvlan', name, mac: macOf(network), parent: index, alias, macvlan, ...(mtu > 0 && { mtu }) }),
+      )
     } catch (error) {
       throw refusal(network, error)
     }

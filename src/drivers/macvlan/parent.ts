@@ -80,7 +80,7 @@ export function parentSteps(kernel: Kernel, network: MacvlanNetwork): Step[] {
   return [
     complaint(
       `parent ${name} of network ${network.name} is missing`,
-      'its endpoints are cut off until a link of that name is back and tsnet reconcile has run',
+      'endpoints may be cut off, and new ones are refused, until a link of that name is back and tsnet reconcile has run',
     ),
   ]
 }
