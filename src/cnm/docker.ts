@@ -135,10 +135,22 @@ export class Docker implements DockerDoor {
 
   createEndpoint(spec: DockerEndpointSpec): Promise<{ mac?: string }> {
     return this.#locked(spec.networkId, async network => {
+      await this.#removePredecessors(spec, network)
       const known = this.#deps.state.endpoint(spec.endpointId)
       const endpoint = known ?? (await this.#newEndpoint(spec, network))
       return spec.mac === undefined ? { mac: endpoint.mac } : {}
     })
+  }
+
+  /**
+   * dockerd gives an address of its own IPAM to nobody twice: whoever has it here has ended, though in a crash nobody
+   * said so (see lostContainerSteps), and where the link was in the container alone, no event of the host's did.
+   */
+  async #removePredecessors({ endpointId, addresses }: DockerEndpointSpec, network: Network): Promise<void> {
+    const again = addresses.filter(address => subnetOf(network, address)?.assignedBy === 'docker')
+    for (const other of this.#deps.state.endpointsOfNetwork(network.id))
+      if (other.createdBy === 'docker' && other.id !== endpointId && other.addresses.some(a => again.includes(a)))
+        await removeEndpoint(this.#deps, network, other)
   }
 
   #newEndpoint(spec: DockerEndpointSpec, network: Network): Promise<Endpoint> {

@@ -2,7 +2,6 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { attachmentOf, linkIn, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
-import { hostAddresses, hostRoutes } from '../helpers/macvlan.js'
 import { ask, pings } from '../helpers/vantage.js'
 
 // The scenarios of moby's integration/network/macvlan/macvlan_test.go, on networks of our driver under dockerd 20.10, with a
@@ -276,96 +275,4 @@ test('PointToPoint: a /31 with our IPAM has room for a gateway and one container
   create('p2p', '--ipam-driver', 'tsnet', '--subnet', '192.168.135.0/31')
   await runContainer(host, 'one', 'p2p')
   expect(attachmentOf(host, 'one', 'p2p').IPAddress).toMatch(/^192\.168\.135\.[01]$/)
-})
-
-describe('host access', () => {
-  test('with our IPAM: host and container reach each other, and routes come and go with the container', async () => {
-    const id = create('lan', '--ipam-driver', 'tsnet', ...lan, '-o', 'host_access=true')
-    await runContainer(host, 'one', 'lan')
-    const one = attachmentOf(host, 'one', 'lan').IPAddress
-    const [own] = hostAddresses(host, id)
-    expect(own).not.toBe(one)
-    expect(ask(host, 'tcp', one, 80)).toEqual({ name: 'one', peer: own })
-    expect(pings(host.container('one'), own!)).toBe(true)
-    expect(hostRoutes(host)).toEqual([one])
-    host.docker('stop', '-t', '0', 'one')
-    expect(hostRoutes(host)).toEqual([])
-    host.docker('start', 'one')
-    expect(pings(host, attachmentOf(host, 'one', 'lan').IPAddress)).toBe(true)
-  })
-
-  test("with Docker's IPAM the address has to be named, since Docker gives out the others", async () => {
-    expect(refused(...lan, '-o', 'host_access=true')).toMatch(
-      /name one with --aux-address host=ADDRESS, or use --ipam-driver tsnet/,
-    )
-    create('lan', ...lan, '-o', 'host_access=true', '--aux-address', 'host=198.51.100.200')
-    await runContainer(host, 'one', 'lan')
-    expect(pings(host, attachmentOf(host, 'one', 'lan').IPAddress)).toBe(true)
-    expect(pings(host.container('one'), '198.51.100.200')).toBe(true)
-  })
-})
-
-test('-p is ignored, with a warning in the log of the daemon', async () => {
-  create('lan', ...lan)
-  await runContainer(host, 'one', 'lan', '-p', '8080:80')
-  expect(host.logOf('tsnet')).toMatch(/driver macvlan publishes no ports: they are reached at the container's address/)
-  // an earlier test's container had the address, and dockerd 20.10 announces nothing
-  host.outside.run('ip', 'neigh', 'flush', 'all')
-  expect(ask(host.outside, 'tcp', '198.51.100.64', 80)?.name).toBe('one')
-})
-
-test('a daemon that is killed and started again finds its containers as they are, and forgets those that ended meanwhile', async () => {
-  create('lan', '--ipam-driver', 'tsnet', ...lan, '-o', 'host_access=true')
-  await runContainer(host, 'one', 'lan')
-  await runContainer(host, 'two', 'lan')
-  const two = attachmentOf(host, 'two', 'lan').IPAddress
-  await host.killTsnet()
-  host.run('kill', '-KILL', host.docker('inspect', '-f', '{{.State.Pid}}', 'one'))
-  await host.startTsnet()
-  // dockerd has been trying to tell of the end all the while
-  await until('the endpoint of the container that ended to go', () => host.tsnetJson('ps').length === 1, 40_000)
-  expect(hostRoutes(host)).toEqual([two])
-  expect(pings(host, two)).toBe(true)
-  expect(host.tsnet('reconcile', '--dry-run')).toBe('')
-})
-
-test('-o network=NAME: containers and sandboxes of one macvlan network reach each other', async () => {
-  host.tsnet(
-    'network',
-    'create',
-    'lab',
-    '--driver',
-    'macvlan',
-    '-o',
-    'parent=uplink0',
-    '--subnet',
-    '198.51.100.0/24',
-    '--ip-range',
-    '198.51.100.64/26',
-    '-o',
-    'host_access=true',
-  )
-  host.docker(
-    'network',
-    'create',
-    '-d',
-    'tsnet',
-    '-o',
-    'network=lab',
-    '--ipam-driver',
-    'tsnet',
-    '--ipam-opt',
-    'network=lab',
-    '--subnet',
-    '198.51.100.0/24',
-    'lab',
-  )
-  host.tsnet('sandbox', 'create', 'box')
-  const box = host.tsnet('connect', 'lab', 'box').split('/')[0]!
-  await runContainer(host, 'one', 'lab')
-  expect(pings(host.container('one'), box)).toBe(true)
-  expect(pings(host, attachmentOf(host, 'one', 'lab').IPAddress)).toBe(true)
-  removeAll(host)
-  host.tsnet('sandbox', 'rm', 'box')
-  host.tsnet('network', 'rm', 'lab')
 })
