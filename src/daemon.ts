@@ -7,6 +7,8 @@ import type { DaemonOptions } from './cli/daemon-options.js'
 import { Controller } from './cnm/controller.js'
 import { State } from './cnm/state.js'
 import { ensureDirectory } from './directories.js'
+import { DockerWatch } from './dns/docker.js'
+import { NameServer } from './dns/server.js'
 import { createDrivers } from './drivers/index.js'
 import { OtherBridges } from './drivers/other-bridges.js'
 import { conflict, doing } from './errors.js'
@@ -49,6 +51,13 @@ export function startDaemon(options: DaemonOptions): Promise<Daemon> {
     // last: from this moment on dockerd may ask anything, and asks our capabilities only once
     const pluginServer = await createPluginServer({ cnm: controller, log, socketPath: plugin })
     undo.add('close the plugin socket', () => pluginServer.close())
+    const docker = new DockerWatch({
+      socketPath: options.dockerSocket,
+      knows: id => controller.hasDockerNetwork(id),
+      learned: names => controller.learnDockerNames(names),
+      log,
+    })
+    undo.add("stop following Docker's events", () => docker.close())
     const { changes, failures } = report
     const ms = Math.round(performance.now() - startedMs)
     log.info({ socket: options.socket, plugin, changes: changes.length, failures: failures.length, ms }, 'ready')
@@ -89,7 +98,9 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   const otherBridges = new OtherBridges(kernel, firewall)
   const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
-  const controller = new Controller({ state, ipam, drivers, namespaces, hostSubnets, log })
+  const names = new NameServer({ log })
+  undo.add('close the resolver', () => names.close())
+  const controller = new Controller({ state, ipam, drivers, namespaces, names, hostSubnets, log })
   const stopWatching = watchHost({
     look: () => Promise.all([acceptForeign(), otherBridges.refresh()]),
     linkGone: () => controller.removeLostContainers(),

@@ -15,11 +15,28 @@ export function checkLinkName(name: string, what = 'interface name'): string {
 
 /** Names of networks and sandboxes, as Docker has them; a sandbox's name is also a file name in /run/netns. */
 export function checkObjectName(name: string, what: string): string {
-  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/.test(name))
+  if (!isObjectName(name))
     throw invalid(
       `${what} name "${name}" must be 1 to 63 letters, digits, "_", "." or "-", starting with a letter or digit`,
     )
   return name
+}
+
+export const isObjectName = (name: string): boolean => /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/.test(name)
+
+/** hostname(7): labels of letters, digits and "-" with dots between; the kernel holds 64 bytes (HOST_NAME_MAX). */
+export function checkHostname(name: string, what = 'host name'): string {
+  const label = '[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?'
+  if (name.length > 64 || !new RegExp(`^${label}(\\.${label})*$`).test(name))
+    throw invalid(`${what} "${name}" must be labels of letters, digits and "-" with dots between, 64 bytes at most`)
+  return name
+}
+
+/** A word of a `search` line in resolv.conf(5). */
+export function checkSearchDomain(domain: string): string {
+  if (domain.length > 253 || !/^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.|$))+$/.test(domain))
+    throw invalid(`search domain "${domain}" must be labels of letters, digits, "_" and "-" with dots between`)
+  return domain
 }
 
 /** Returns the address in lower case with colons. */

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { invalid, messageOf, type NetError } from '../errors.js'
-import { checkLinkName, checkObjectName, parseMac } from '../names.js'
+import { checkHostname, checkLinkName, checkObjectName, checkSearchDomain, parseMac } from '../names.js'
 import { suggestion } from '../nearest.js'
 
 /** What a request body may hold, with the rules that need no state. What depends on other objects is the controller's. */
@@ -57,6 +57,21 @@ export const sandboxSpec = z.strictObject({
   }).exactOptional(),
   pid: z.int().positive().exactOptional(),
   ephemeral: z.boolean().exactOptional(),
+  dns: z
+    .strictObject({
+      servers: z.array(address('DNS server', any)).default([]),
+      search: z.array(text(checkSearchDomain)).default([]),
+    })
+    .exactOptional(),
+  hostname: text(name => checkHostname(name)).exactOptional(),
+  extraHosts: z
+    .array(
+      z.strictObject({
+        name: text(name => checkHostname(name, 'name of an extra host')),
+        address: address('address of an extra host', any),
+      }),
+    )
+    .exactOptional(),
 })
 
 const port = z.int().min(1).max(65535)

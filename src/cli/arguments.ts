@@ -1,3 +1,4 @@
+import type { ExtraHost } from '../cnm/types.js'
 import { invalid } from '../errors.js'
 
 /** How the text after a flag becomes a value. Each throws InvalidParameter; repeatable flags get what they had so far. */
@@ -21,6 +22,14 @@ export function parseRoute(text: string): { destination: string; via?: string } 
   const [destination = '', via, ...rest] = text.split(',')
   if (destination === '' || via === '' || rest.length > 0) throw invalid(`--route ${text} must be CIDR or CIDR,VIA`)
   return { destination, ...(via !== undefined && { via }) }
+}
+
+/** A repeatable `NAME:IP`; an address of IPv6 has colons of its own. */
+export function collectHosts(text: string, before: ExtraHost[] | undefined): ExtraHost[] {
+  const at = text.indexOf(':')
+  if (at < 1) throw invalid(`--add-host ${text} must be NAME:IP`)
+  const address = text.slice(at + 1).replace(/^\[(.*)\]$/, '$1')
+  return [...(before ?? []), { name: text.slice(0, at), address }]
 }
 
 export function parsePid(text: string): number {

@@ -16,6 +16,8 @@ export interface DaemonOptions {
   pluginDir: string
   /** what `docker network create -d` is given */
   pluginName: string
+  /** absolute path of dockerd's API socket */
+  dockerSocket: string
   stateDir: string
   /** where the namespaces of sandboxes get their names */
   netnsDir: string
@@ -83,6 +85,13 @@ export const daemonOptionTable: { [K in keyof DaemonOptions]: DaemonOption<Daemo
         )
       return text
     },
+  },
+  dockerSocket: {
+    flag: 'docker-socket',
+    placeholder: 'PATH',
+    help: "where dockerd tells its containers' names; nothing there is fine",
+    default: '/var/run/docker.sock',
+    parse: absolute,
   },
   stateDir: {
     flag: 'state-dir',

@@ -2,7 +2,7 @@ import { type Argument, Command, CommanderError, Option } from 'commander'
 import type { PortSpec, Route } from '../cnm/types.js'
 import { parsePortSpec } from '../ports/spec.js'
 import { packageVersion } from '../version.js'
-import { collect, collectPairs, parsePid, parseRoute } from './arguments.js'
+import { collect, collectHosts, collectPairs, parsePid, parseRoute } from './arguments.js'
 import type { ConnectFlags } from './connect.js'
 import { addDaemonOptions, defaultConfigFile, textsByFlag } from './daemon-options.js'
 import type { NetworkCreateFlags } from './network.js'
@@ -121,8 +121,7 @@ function defineNetwork(program: Command): void {
 function defineSandbox(program: Command): void {
   const sandbox = program.command('sandbox').description('Create, show and delete sandboxes: network namespaces.')
 
-  sandbox
-    .command('create <name>')
+  addNameOptions(sandbox.command('create <name>'))
     .description('Make a network namespace at /run/netns/NAME, or adopt one, and print its name.')
     .option('--netns <path>', 'adopt the namespace at this path')
     .addOption(
@@ -134,6 +133,7 @@ function defineSandbox(program: Command): void {
         'tsnet sandbox create box',
         'tsnet sandbox create old --netns /run/netns/old',
         'tsnet sandbox create vm --pid 4242',
+        'tsnet sandbox create web --hostname web.example --add-host db:10.99.0.7 --dns 10.99.0.53',
       ),
     )
     .action(async (name: string, flags: SandboxCreateFlags, command: Command) =>
@@ -183,6 +183,14 @@ const addConnectOptions = (command: Command): Command =>
     .option('--route <cidr[,via]>', 'a route inside the sandbox', collectRoutes)
     .option('-o, --opt <key=value>', 'an option of the attachment', collectPairs('-o'))
 
+/** The flags about names, for `sandbox create` and `run`. */
+const addNameOptions = (command: Command): Command =>
+  command
+    .option('--dns <ip>', "a server for names of elsewhere, asked from the sandbox (default: the host's)", collect)
+    .option('--dns-search <domain>', "what is appended to short names (default: the host's)", collect)
+    .option('--hostname <name>', "the host name that commands in it see (default: the host's)")
+    .option('--add-host <name:ip>', 'another line of its /etc/hosts', collectHosts)
+
 function defineConnect(program: Command): void {
   addConnectOptions(program.command('connect <network> <sandbox>'))
     .description('Attach a sandbox to a network and print its addresses.')
@@ -231,7 +239,7 @@ function defineCommands(program: Command): void {
       (await import('./exec.js')).exec(openSession(command), sandbox, words),
     )
 
-  addConnectOptions(program.command('run <command...>'))
+  addNameOptions(addConnectOptions(program.command('run <command...>')))
     .usage('[options] -- COMMAND...')
     .summary('Create a sandbox and run a command in it.')
     .description(

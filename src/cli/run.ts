@@ -7,9 +7,10 @@ import { invalid, messageOf, notImplemented } from '../errors.js'
 import { CommandFailed } from '../sandbox/command-failed.js'
 import { type ConnectFlags, connectSpecOf } from './connect.js'
 import { commandOf, needRootToEnter, warn } from './exec.js'
+import { type NameFlags, namesSpecOf } from './sandbox.js'
 import type { Session } from './session.js'
 
-export interface RunFlags extends ConnectFlags {
+export interface RunFlags extends ConnectFlags, NameFlags {
   name?: string
   /** a network's name, or `none` */
   network: string
@@ -28,6 +29,7 @@ export async function run({ client }: Session, flags: RunFlags, words: string[])
   const spec: SandboxSpec = {
     name: flags.name ?? `run-${randomBytes(3).toString('hex')}`,
     ephemeral: flags.rm ?? false,
+    ...namesSpecOf(flags),
   }
   const sandbox = await client.post<SandboxView>(['sandboxes'], spec)
   let started = false

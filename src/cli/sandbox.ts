@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import type { SandboxSpec, SandboxView } from '../cnm/specs.js'
+import type { ExtraHost } from '../cnm/types.js'
 import { shortId } from '../names.js'
 import { type Column, formatTable, listCell } from './output.js'
 import { forEachName, print, printJson, printLines, type Session } from './session.js'
@@ -12,7 +13,22 @@ const columns: readonly Column<SandboxView>[] = [
   ['NETWORKS', sandbox => listCell(sandbox.endpoints.map(endpoint => endpoint.network))],
 ]
 
-export interface SandboxCreateFlags {
+/** The flags that `sandbox create` and `run` share. */
+export interface NameFlags {
+  dns?: string[]
+  dnsSearch?: string[]
+  hostname?: string
+  addHost?: ExtraHost[]
+}
+
+/** The part of a sandbox's specification that is about names. */
+export const namesSpecOf = ({ dns, dnsSearch, hostname, addHost }: NameFlags): Partial<SandboxSpec> => ({
+  ...((dns !== undefined || dnsSearch !== undefined) && { dns: { servers: dns ?? [], search: dnsSearch ?? [] } }),
+  ...(hostname !== undefined && { hostname }),
+  ...(addHost !== undefined && { extraHosts: addHost }),
+})
+
+export interface SandboxCreateFlags extends NameFlags {
   netns?: string
   pid?: number
 }
@@ -23,6 +39,7 @@ export async function createSandbox({ client, json }: Session, name: string, fla
     // the daemon works in another directory
     ...(flags.netns !== undefined && { netns: resolve(flags.netns) }),
     ...(flags.pid !== undefined && { pid: flags.pid }),
+    ...namesSpecOf(flags),
   }
   const sandbox = await client.post<SandboxView>(['sandboxes'], spec)
   if (json) printJson(sandbox)

@@ -2,7 +2,9 @@ import { doing, notFound } from '../errors.js'
 import { KeyedLock } from '../locks.js'
 import type { Cnm } from './cnm.js'
 import { Docker, networkLock } from './docker.js'
+import { learnDockerNames } from './docker-names.js'
 import { connect, type EndpointDeps, forgetEndpoint, rewire } from './endpoints.js'
+import type { DockerNames } from './names.js'
 import { createNetwork, deleteNetwork } from './networks.js'
 import { lostContainerSteps, reconcile } from './reconcile.js'
 import { createSandbox, deleteSandbox } from './sandboxes.js'
@@ -30,6 +32,7 @@ export class Controller implements Cnm {
   constructor(deps: EndpointDeps) {
     this.#deps = deps
     this.docker = new Docker(deps, this.#locks)
+    deps.state.onCommit(what => deps.names.update(deps.state, what))
   }
 
   createNetwork(spec: NetworkSpec): Promise<NetworkView> {
@@ -133,7 +136,12 @@ export class Controller implements Cnm {
         ...state.networks().map(network => networkLock(network.id)),
         ...state.sandboxes().map(sandbox => sandboxLock(sandbox.id)),
       ]
-      return this.#locks.withAll(keys, () => reconcile(this.#deps, options))
+      return this.#locks.withAll(keys, async () => {
+        const report = await reconcile(this.#deps, options)
+        // namespaces and addresses may have come without a change to any object
+        this.#deps.names.update(state, 'everything')
+        return report
+      })
     })
   }
 
@@ -147,6 +155,15 @@ export class Controller implements Cnm {
           this.#deps.log.info({ network: name, change: step.words }, 'a container has gone')
         }
       })
+  }
+
+  hasDockerNetwork(id: string): boolean {
+    return this.#deps.state.networkOfDocker(id) !== undefined
+  }
+
+  /** What dockerd says its objects are called; it says so outside of the plugin protocol, and never to a plugin call's face. */
+  learnDockerNames(names: DockerNames): Promise<void> {
+    return learnDockerNames(this.#deps, this.#locks, names)
   }
 
   async #withBoth<T>(

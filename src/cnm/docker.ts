@@ -48,7 +48,7 @@ export class Docker implements DockerDoor {
     const parsed = this.#deps.drivers.get(driver).parseOptions(options)
     const network: Network = {
       id: spec.networkId,
-      name: `docker-${shortId(spec.networkId)}`,
+      name: dockerPlaceholder(spec.networkId),
       driver,
       options: parsed,
       subnets: [],
@@ -155,7 +155,7 @@ export class Docker implements DockerDoor {
 
   #newEndpoint(spec: DockerEndpointSpec, network: Network): Promise<Endpoint> {
     const { ipam, state } = this.#deps
-    const name = `docker-${shortId(spec.endpointId)}`
+    const name = dockerPlaceholder(spec.endpointId)
     const endpoint: Endpoint = {
       id: spec.endpointId,
       networkId: network.id,
@@ -314,3 +314,6 @@ export class Docker implements DockerDoor {
 
 export const networkLock = (id: string): string => `network:${id}`
 const lockOf = (network: Network): string => networkLock(network.id)
+
+/** What stands for a name until dockerd has told it. */
+export const dockerPlaceholder = (id: string): string => `docker-${shortId(id)}`

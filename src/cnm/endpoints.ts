@@ -3,12 +3,14 @@ import { checkLinkName, checkObjectName, parseMac, randomId, randomMac, shortId 
 import { addressOf, familyOf, holds } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { Namespaces, Place, WantedSandbox, Wiring } from './driver.js'
+import type { NameService } from './names.js'
 import { type CnmDeps, subnetOf } from './networks.js'
 import type { ConnectSpec } from './specs.js'
 import type { Endpoint, Family, Network, Route, Sandbox } from './types.js'
 
 export interface EndpointDeps extends CnmDeps {
   namespaces: Namespaces
+  names: NameService
 }
 
 /** `tsn` and 12 digits: the host's end of an endpoint, found again after any restart because the id says it. */

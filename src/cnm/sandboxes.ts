@@ -12,6 +12,9 @@ export async function createSandbox(deps: EndpointDeps, spec: SandboxSpec): Prom
   if (spec.netns !== undefined && spec.pid !== undefined)
     throw invalid('give either a namespace path or a pid, not both')
   const adopted = spec.pid === undefined ? spec.netns : `/proc/${spec.pid}/ns/net`
+  // its files are somebody else's
+  if (adopted !== undefined && ((spec.dns?.search.length ?? 0) > 0 || (spec.extraHosts?.length ?? 0) > 0))
+    throw invalid('search domains and extra hosts are for namespaces that tsnet makes: an adopted one keeps its files')
   const sandbox: Sandbox = {
     id: randomId(),
     name: spec.name,
@@ -19,6 +22,9 @@ export async function createSandbox(deps: EndpointDeps, spec: SandboxSpec): Prom
     owned: adopted === undefined,
     // a process that has ended does not come back, so neither does its sandbox
     ephemeral: spec.ephemeral === true || spec.pid !== undefined,
+    ...(spec.dns === undefined ? {} : { dns: spec.dns }),
+    ...(spec.hostname === undefined ? {} : { hostname: spec.hostname }),
+    ...(spec.extraHosts === undefined ? {} : { extraHosts: spec.extraHosts }),
     createdAt: new Date().toISOString(),
   }
   if (adopted !== undefined) {
@@ -39,6 +45,7 @@ export async function createSandbox(deps: EndpointDeps, spec: SandboxSpec): Prom
 
 /** Its endpoints are gone. An adopted namespace is left as it was found. The caller holds the sandbox's lock. */
 export async function deleteSandbox(deps: EndpointDeps, sandbox: Sandbox): Promise<void> {
+  deps.names.release(sandbox)
   if (sandbox.owned) deps.namespaces.delete(sandbox)
   else rewire(deps, sandbox)
   await deps.state.deleteSandbox(sandbox)

@@ -1,4 +1,4 @@
-import type { Door, Endpoint, Family, Network, PortSpec, Route, Sandbox } from './types.js'
+import type { Door, Endpoint, ExtraHost, Family, Network, PortSpec, Route, Sandbox, SandboxDns } from './types.js'
 
 /** What the doors (REST, CLI, Docker) ask of the controller, and what it shows them. Plain data. */
 
@@ -23,6 +23,9 @@ export interface SandboxSpec {
   /** adopt the namespace of this process */
   pid?: number
   ephemeral?: boolean
+  dns?: SandboxDns
+  hostname?: string
+  extraHosts?: ExtraHost[]
 }
 
 export interface ConnectSpec {

@@ -1,5 +1,6 @@
 import { conflict, invalid, notFound } from '../errors.js'
 import { absent, del, put, type Store, StoreConflict } from '../store/store.js'
+import type { ChangedObjects } from './names.js'
 import type { Endpoint, Network, Sandbox } from './types.js'
 
 const key = {
@@ -23,7 +24,14 @@ export class State {
   /** intents of this process, which are no leftovers */
   readonly #intended = new Set<string>()
 
+  #committed: (what: ChangedObjects) => void = () => {}
+
   constructor(readonly store: Store) {}
+
+  /** Be told of every change, right after both the store and the copy have it. The listener must not throw. */
+  onCommit(listener: (what: ChangedObjects) => void): void {
+    this.#committed = listener
+  }
 
   async load(): Promise<void> {
     for (const { value } of (await this.store.list<Network>('network/')).entries) this.#networks.set(value.id, value)
@@ -61,6 +69,27 @@ export class State {
     )
   }
 
+  /** Give a network another name. */
+  async renameNetwork(network: Network, name: string): Promise<Network> {
+    const renamed = { ...network, name }
+    try {
+      await this.store.txn(
+        [absent(key.networkName(name))],
+        [
+          del(key.networkName(network.name)),
+          put(key.networkName(name), { id: network.id }),
+          put(key.network(network.id), renamed),
+        ],
+      )
+    } catch (error) {
+      if (error instanceof StoreConflict) throw conflict(`network name ${name} is taken`, { cause: error })
+      throw error
+    }
+    this.#networks.set(network.id, renamed)
+    this.#committed('networks')
+    return renamed
+  }
+
   endpoint(id: string): Endpoint | undefined {
     return this.#endpoints.get(id)
   }
@@ -87,16 +116,19 @@ export class State {
       [key.network(network.id), network],
     ])
     this.#networks.set(network.id, network)
+    this.#committed('networks')
   }
 
   async updateNetwork(network: Network): Promise<void> {
     await this.store.txn([], [put(key.network(network.id), network)])
     this.#networks.set(network.id, network)
+    this.#committed('networks')
   }
 
   async deleteNetwork(network: Network): Promise<void> {
     await this.store.txn([], [del(key.networkName(network.name)), del(key.network(network.id))])
     this.#networks.delete(network.id)
+    this.#committed('networks')
   }
 
   /**
@@ -125,21 +157,25 @@ export class State {
     ]
     await this.#create(`sandbox name ${sandbox.name} is taken`, entries, [key.sandboxIntent(sandbox.id)])
     this.#sandboxes.set(sandbox.id, sandbox)
+    this.#committed('sandboxes')
   }
 
   async deleteSandbox(sandbox: Sandbox): Promise<void> {
     await this.store.txn([], [del(key.sandboxName(sandbox.name)), del(key.sandbox(sandbox.id))])
     this.#sandboxes.delete(sandbox.id)
+    this.#committed('sandboxes')
   }
 
   async putEndpoint(endpoint: Endpoint): Promise<void> {
     await this.store.txn([], [put(key.endpoint(endpoint), endpoint)])
     this.#endpoints.set(endpoint.id, endpoint)
+    this.#committed('endpoints')
   }
 
   async deleteEndpoint(endpoint: Endpoint): Promise<void> {
     await this.store.txn([], [del(key.endpoint(endpoint))])
     this.#endpoints.delete(endpoint.id)
+    this.#committed('endpoints')
   }
 
   async #create(taken: string, entries: [string, unknown][], done: string[] = []): Promise<void> {

@@ -54,7 +54,25 @@ export interface Sandbox {
   owned: boolean
   /** made by `tsnet run --rm`: gone for good when its namespace is */
   ephemeral: boolean
+  /** where it looks for names that are not of its networks, and what it appends to short ones; absent: as the host does */
+  dns?: SandboxDns
+  /** of commands in it; absent: the host's */
+  hostname?: string
+  /** lines of /etc/hosts besides the sandbox's own */
+  extraHosts?: ExtraHost[]
   createdAt: string
+}
+
+export interface SandboxDns {
+  /** addresses, asked from within the sandbox; none: the host's servers */
+  servers: string[]
+  /** none: the host's */
+  search: string[]
+}
+
+export interface ExtraHost {
+  name: string
+  address: string
 }
 
 export interface Route {

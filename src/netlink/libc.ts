@@ -72,6 +72,7 @@ export const socket = declare<(domain: number, type: number, protocol: number) =
 export const bind = declare<(fd: number, address: Buffer, length: number) => number>(
   'int bind(int fd, const void *address, uint32_t length)',
 )
+export const listen = declare<(fd: number, backlog: number) => number>('int listen(int fd, int backlog)')
 export const setsockopt = declare<(fd: number, level: number, name: number, value: number[], length: number) => number>(
   'int setsockopt(int fd, int level, int name, const int *value, uint32_t length)',
 )
@@ -94,6 +95,9 @@ export const flock = declare<(fd: number, operation: number) => number>('int flo
 /** Requests without an argument only. */
 export const ioctl = declare<(fd: number, request: number) => number>('int ioctl(int fd, unsigned long request, ...)')
 export const setns = declare<(fd: number, type: number) => number>('int setns(int fd, int type)')
+export const sethostname = declare<(name: string, length: number) => number>(
+  'int sethostname(const char *name, size_t length)',
+)
 export const unshare = declare<(flags: number) => number>('int unshare(int flags)')
 export const mount = declare<
   (source: string | null, target: string, type: string | null, flags: number, data: null) => number

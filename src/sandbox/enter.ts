@@ -4,12 +4,15 @@ import { messageOf } from '../errors.js'
 import { hasCode } from '../netlink/libc.js'
 import { bindMount, mountFilesystem, unshareMounts } from '../netlink/mounts.js'
 import { enterNetnsForGood, openNetns } from '../netlink/netns.js'
+import { takeHostname } from '../netlink/uts.js'
 
 /** A sandbox as far as entering it goes. */
 export interface Entrance {
   name: string
   /** path of the namespace */
   netns: string
+  /** absent: the host's */
+  hostname?: string
 }
 
 /**
@@ -23,6 +26,7 @@ export function enterSandbox(sandbox: Entrance, warn: (message: string) => void)
   enterNetnsForGood(netns)
   netns.close()
   unshareMounts()
+  if (sandbox.hostname !== undefined) takeHostname(sandbox.hostname)
   remountSys(warn)
   bindEtc(sandbox, warn)
 }

@@ -1,6 +1,11 @@
 import { readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Sandbox } from '../cnm/types.js'
 import { ensureDirectory } from '../directories.js'
+import { formatResolvConf, parseResolvConf } from '../net/resolv-conf.js'
+
+const sandboxFiles = ['hosts', 'resolv.conf'] as const
+type SandboxFile = (typeof sandboxFiles)[number]
 
 /**
  * `/etc/netns/NAME/hosts` and `resolv.conf`: what `ip netns exec NAME` (ip-netns(8)), `tsnet exec` and `tsnet run` show
@@ -16,64 +21,58 @@ export class SandboxFiles {
     this.#directory = join(root, name)
   }
 
-  create(): void {
+  /** undefined where it is absent or not readable */
+  read(file: SandboxFile): string | undefined {
+    return readIfThere(join(this.#directory, file))
+  }
+
+  /** Written in place, never renamed: commands that run already have this very file mounted over the one in /etc. */
+  write(file: SandboxFile, text: string): void {
     ensureDirectory(this.#directory, 0o755)
-    writeFileSync(join(this.#directory, 'resolv.conf'), resolvConf(), { mode: 0o644 })
+    writeFileSync(join(this.#directory, file), text, { mode: 0o644 })
   }
 
   /** Absent is fine. Only our two files: what the user put beside them stays, and the directory with it. */
   delete(): void {
-    for (const file of ['hosts', 'resolv.conf']) rmSync(join(this.#directory, file), { force: true })
+    for (const file of sandboxFiles) rmSync(join(this.#directory, file), { force: true })
     try {
       rmdirSync(this.#directory)
     } catch {
       // absent, or the user keeps something there
     }
   }
-
-  hosts(): string | undefined {
-    try {
-      return readFileSync(join(this.#directory, 'hosts'), 'utf8')
-    } catch {
-      return undefined
-    }
-  }
-
-  /** Written in place, never renamed: commands that run already have this very file mounted over /etc/hosts. */
-  writeHosts(text: string): void {
-    ensureDirectory(this.#directory, 0o755)
-    writeFileSync(join(this.#directory, 'hosts'), text, { mode: 0o644 })
-  }
 }
 
-/** The usual lines and the sandbox's own addresses. */
-export function hostsText(name: string, addresses: readonly string[]): string {
+/** The usual lines, the sandbox's own addresses under its host name and its name, and what the user added. */
+export function hostsText({ name, hostname = name, extraHosts = [] }: Sandbox, addresses: readonly string[]): string {
+  const own = hostname === name ? name : `${hostname} ${name}`
   const lines = [
     '127.0.0.1\tlocalhost',
     '::1\tlocalhost ip6-localhost ip6-loopback',
     'ff02::1\tip6-allnodes',
     'ff02::2\tip6-allrouters',
-    ...addresses.map(cidr => `${cidr.replace(/\/\d+$/, '')}\t${name}`),
+    ...addresses.map(cidr => `${cidr.replace(/\/\d+$/, '')}\t${own}`),
+    ...extraHosts.map(extra => `${extra.address}\t${extra.name}`),
   ]
   return `${lines.join('\n')}\n`
 }
 
-/**
- * The host's resolv.conf without servers on its loopback, which a sandbox cannot reach; where systemd-resolved's stub
- * is the only one, the servers behind it.
- */
-export function resolvConf(read: (path: string) => string | undefined = readIfThere): string {
-  const host = read('/etc/resolv.conf') ?? ''
-  const text = reachable(host)
-  if (text.includes('nameserver') || !host.includes('127.0.0.53')) return text
-  return reachable(read('/run/systemd/resolve/resolv.conf') ?? '')
-}
+/** Stands first in files that we may write again: without it, the file has become the user's. */
+const resolvHeader = '# Kept by tsnet for as long as this line stands.\n'
 
-const reachable = (text: string): string =>
-  text
-    .split('\n')
-    .filter(line => !/^\s*nameserver\s+(127\.|::1\b)/.test(line))
-    .join('\n')
+export const isOurResolvConf = (text: string | undefined): boolean =>
+  text === undefined || text.startsWith(resolvHeader)
+
+/**
+ * The sandbox's resolver, which asks the host's servers itself, with the host's search list and options. ndots:0, as Docker
+ * has it: `web.lab` is asked for as it is before anything is appended.
+ */
+export function resolvConfText({ dns }: Sandbox, hostText = readIfThere('/etc/resolv.conf') ?? ''): string {
+  const host = parseResolvConf(hostText)
+  const options = host.options.some(option => option.startsWith('ndots:')) ? host.options : [...host.options, 'ndots:0']
+  const search = dns === undefined || dns.search.length === 0 ? host.search : dns.search
+  return resolvHeader + formatResolvConf({ servers: ['127.0.0.11'], search, options })
+}
 
 function readIfThere(path: string): string | undefined {
   try {

@@ -5,7 +5,7 @@ import { Kernel } from '../netlink/kernel.js'
 import { createNetns, deleteNetns, type Netns, openNetns } from '../netlink/netns.js'
 import { linkSet } from '../netlink/requests.js'
 import { writeSysctl } from '../netlink/sysctl.js'
-import { hostsText, SandboxFiles } from './files.js'
+import { hostsText, isOurResolvConf, resolvConfText, SandboxFiles } from './files.js'
 import { planInside } from './wiring.js'
 
 export interface SandboxPaths {
@@ -44,7 +44,7 @@ export class KernelNamespaces implements Namespaces {
     const netns = createNetns(sandbox.netns)
     try {
       withKernel(netns, kernel => kernel.apply(linkSet({ name: 'lo', up: true })))
-      this.#files(sandbox).create()
+      this.#files(sandbox).write('resolv.conf', resolvConfText(sandbox))
     } catch (error) {
       deleteNetns(sandbox.netns)
       throw error
@@ -72,7 +72,7 @@ export class KernelNamespaces implements Namespaces {
   plan(wanted: WantedSandbox): Step | undefined {
     const { sandbox } = wanted
     const words = this.#inside(sandbox.netns, (kernel, netns) => planInside(kernel, netns, wanted).words)
-    if (this.#hostsDiffer(wanted)) words.push('write its hosts file')
+    for (const { file } of this.#fileChanges(wanted)) words.push(`write its ${file}`)
     if (words.length === 0) return undefined
     return { words: `in sandbox ${sandbox.name}: ${words.join(', ')}`, apply: () => this.apply(wanted) }
   }
@@ -83,11 +83,24 @@ export class KernelNamespaces implements Namespaces {
       for (const { key, value } of plan.sysctls) writeSysctl(netns, key, value)
       if (plan.requests.length > 0) kernel.apply(plan.requests)
     })
-    if (this.#hostsDiffer(wanted)) this.#files(wanted.sandbox).writeHosts(wantedHosts(wanted))
+    for (const { file, text } of this.#fileChanges(wanted)) this.#files(wanted.sandbox).write(file, text)
   }
 
-  #hostsDiffer(wanted: WantedSandbox): boolean {
-    return wanted.sandbox.owned && this.#files(wanted.sandbox).hosts() !== wantedHosts(wanted)
+  /** An adopted namespace keeps the files that it has. */
+  #fileChanges({ sandbox, links }: WantedSandbox) {
+    if (!sandbox.owned) return []
+    const files = this.#files(sandbox)
+    const hosts = hostsText(
+      sandbox,
+      links.flatMap(({ addresses }) => addresses),
+    )
+    const changes = [{ file: 'hosts' as const, text: hosts }, ...this.#resolvConf(sandbox, files)]
+    return changes.filter(({ file, text }) => files.read(file) !== text)
+  }
+
+  #resolvConf(sandbox: Sandbox, files: SandboxFiles) {
+    if (!isOurResolvConf(files.read('resolv.conf'))) return []
+    return [{ file: 'resolv.conf' as const, text: resolvConfText(sandbox) }]
   }
 
   #files(sandbox: Sandbox): SandboxFiles {
@@ -103,12 +116,6 @@ export class KernelNamespaces implements Namespaces {
     }
   }
 }
-
-const wantedHosts = ({ sandbox, links }: WantedSandbox): string =>
-  hostsText(
-    sandbox.name,
-    links.flatMap(({ addresses }) => addresses),
-  )
 
 function withKernel<T>(netns: Netns, work: (kernel: Kernel) => T): T {
   const kernel = Kernel.open(netns)

@@ -1,4 +1,5 @@
 import { Controller } from '../../src/cnm/controller.js'
+import { noNames } from '../../src/cnm/names.js'
 import { State } from '../../src/cnm/state.js'
 import { Ipam } from '../../src/ipam/ipam.js'
 import { noLog } from '../../src/log.js'
@@ -28,7 +29,7 @@ export class FakeDaemon {
     const state = new State(store)
     await state.load()
     const drivers = fakeDrivers(world)
-    this.cnm = new Controller({ state, ipam: this.ipam, drivers, namespaces, hostSubnets, log: noLog })
+    this.cnm = new Controller({ state, ipam: this.ipam, drivers, namespaces, names: noNames, hostSubnets, log: noLog })
   }
 
   /** Everything that exists: on the host, in the store, in the address pools. */

@@ -27,6 +27,7 @@ const arrows: Record<string, readonly string[] | 'everything'> = {
   netlink: [],
   ipam: ['store'],
   firewall: ['netlink'],
+  dns: ['cnm', 'netlink'],
   sandbox: ['cnm', 'netlink'],
   drivers: ['cnm', 'netlink', 'firewall', 'store'],
   cnm: ['ipam', 'store'],
@@ -44,6 +45,7 @@ const sharedShapes = 'src/cnm/types.ts'
 const contracts: Record<string, readonly string[]> = {
   drivers: ['src/cnm/driver.ts', sharedShapes],
   sandbox: ['src/cnm/driver.ts', sharedShapes],
+  dns: ['src/cnm/names.ts', sharedShapes],
   cli: ['src/cnm/specs.ts', sharedShapes],
 }
 

@@ -13,7 +13,7 @@ import { diff } from '../../reconcile.js'
 import { withUndo } from '../../undo.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { forwardingSteps } from '../forwarding.js'
-import { isMarked, markOf } from '../mark.js'
+import { isMarked, isMarkOf, markOf } from '../mark.js'
 import { helpOf, parseOptions } from '../options.js'
 import {
   type BridgeNetwork,
@@ -87,7 +87,7 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
 
   async deleteNetwork(network: BridgeNetwork): Promise<void> {
     const link = this.#deps.kernel.link(bridgeNameOf(network))
-    if (link?.alias === markOf(network)) await this.#deps.kernel.deleteLinks([link.index])
+    if (link !== undefined && isMarkOf(network, link.alias)) await this.#deps.kernel.deleteLinks([link.index])
     await this.#deps.firewall.apply({ add: [], delete: networkElements(filtered(network)) })
   }
 

@@ -8,7 +8,7 @@ import type { Address, Link } from '../../netlink/objects.js'
 import { addressAdd, addressDelete, linkAdd, linkSet, type Requests } from '../../netlink/requests.js'
 import { readSysctl, writeSysctl } from '../../netlink/sysctl.js'
 import { diff } from '../../reconcile.js'
-import { isMarked, markOf } from '../mark.js'
+import { isMarked, isMarkOf, markOf } from '../mark.js'
 import type { BridgeOptions } from './options.js'
 
 export type BridgeNetwork = Network<BridgeOptions>
@@ -51,7 +51,7 @@ export function bridgeSteps(
 export function refuseForeign(network: BridgeNetwork, link: Link): void {
   if (!isMarked(link))
     throw conflict(`a link ${link.name} that is not tsnet's exists already; choose another name with -o bridge=NAME`)
-  if (link.alias !== markOf(network)) throw conflict(`link ${link.name} belongs to ${link.alias}`)
+  if (!isMarkOf(network, link.alias)) throw conflict(`link ${link.name} belongs to ${link.alias}`)
 }
 
 function differences(kernel: Kernel, network: BridgeNetwork, link: Link, addresses: readonly Address[]): Step[] {
@@ -60,6 +60,8 @@ function differences(kernel: Kernel, network: BridgeNetwork, link: Link, address
   const request = (words: string, requests: Requests): void => {
     steps.push({ words, apply: () => kernel.apply(requests) })
   }
+  if (link.alias !== markOf(network))
+    request(`set the alias of bridge ${name}`, linkSet({ index, alias: markOf(network) }))
   if (link.mtu !== network.options.mtu)
     request(`set MTU ${network.options.mtu} on bridge ${name}`, linkSet({ index, mtu: network.options.mtu }))
   for (const [key, value] of Object.entries(bridgeSysctls(network, name)))
