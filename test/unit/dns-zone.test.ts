@@ -36,7 +36,6 @@ describe('a question about a name of the network', () => {
     ['an endpoint without addresses', 'mute', 'A', 'empty'],
     ['the address', '2.0.30.10.in-addr.arpa', 'PTR', ['web.lab']],
     ['the address in any case', '2.0.30.10.IN-ADDR.ARPA', 'PTR', ['web.lab']],
-    ['the IPv6 address', `${'2'.padEnd(20, '0').split('').join('.')}.0.3.0.0.0.0.d.f.ip6.arpa`, 'PTR', 'forward'],
   ])('%s: %s %s', (_what, name, type, want) => expect(ask(name, type)).toEqual(want))
 
   test('the name of an IPv6 address is found under ip6.arpa', () => {
@@ -76,7 +75,10 @@ describe('on two networks', () => {
 })
 
 test('a shared alias comes in every order', () => {
-  const many = new Zone('lab', [1, 2, 3].map(n => ({ names: [`n${n}`, 'all'], addresses: [`10.0.0.${n}`] })))
+  const many = new Zone(
+    'lab',
+    [1, 2, 3].map(n => ({ names: [`n${n}`, 'all'], addresses: [`10.0.0.${n}`] })),
+  )
   const orders = new Set<string>()
   for (let i = 0; i < 200; i++) {
     const got = decide({ name: 'all', type: 'A', class: 'IN' }, { zones: [many], external: false })
