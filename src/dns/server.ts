@@ -9,9 +9,9 @@ import { hasCode } from '../netlink/libc.js'
 import { type Netns, openNetns } from '../netlink/netns.js'
 import { Forwarder } from './forward.js'
 import { Listener } from './listener.js'
+import { loopbackState } from './loopback.js'
 import { formatReply, type Query } from './message.js'
 import { type Asker, decide } from './resolver.js'
-import { takenBySomebody } from './taken.js'
 import { hostServers } from './upstream.js'
 import { View } from './view.js'
 
@@ -138,10 +138,9 @@ export class NameServer implements NameService {
   }
 
   #openInside(sandbox: Sandbox, identity: string, netns: Netns): Listener | undefined {
-    if (!sandbox.owned && takenBySomebody(netns, insideAddress)) {
-      this.#tell(`${insideAddress} in sandbox ${sandbox.name}`, 'another resolver answers there')
-      return undefined
-    }
+    const state = sandbox.owned ? 'free' : loopbackState(netns, insideAddress)
+    if (state === 'taken') this.#tell(`${insideAddress} in sandbox ${sandbox.name}`, 'another resolver answers there')
+    if (state !== 'free') return undefined
     const answer = (query: Query) => this.#reply(query, this.#askerInside(identity), this.#forwarderOf(sandbox))
     return new Listener({ address: insideAddress, port }, answer, netns)
   }
