@@ -106,11 +106,11 @@ const overUdp: Exchange = (fd, { address, port }, message, ended) => {
   socket.on('error', ended)
   socket.on('message', bytes => ended(null, bytes))
   socket.bind({ fd }, () => {
-    if (!open) return
-    // connect() has a callback for its error too, but emits it where nobody gave one
-    socket.connect(port, address, () => {
-      if (open) socket.send(message)
-    })
+    // a callback of connect() would be given its errors too; without one they are events like all others
+    if (open) socket.connect(port, address)
+  })
+  socket.once('connect', () => {
+    if (open) socket.send(message)
   })
   return () => {
     if (open) socket.close()

@@ -70,6 +70,8 @@ export class Listener {
   }
 
   #received(bytes: Buffer, address: string, port: number): void {
+    // port 0 cannot be sent to, but anybody can write it into a packet
+    if (port === 0) return
     this.#handle(bytes, address, (reply, query) => {
       if (this.#open) this.#udp.send(query === undefined ? reply : fitUdp(reply, query), port, address, () => {})
     })

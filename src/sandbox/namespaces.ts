@@ -44,7 +44,9 @@ export class KernelNamespaces implements Namespaces {
     const netns = createNetns(sandbox.netns)
     try {
       withKernel(netns, kernel => kernel.apply(linkSet({ name: 'lo', up: true })))
-      this.#files(sandbox).write('resolv.conf', resolvConfText(sandbox))
+      const files = this.#files(sandbox)
+      files.write('hosts', hostsText(sandbox, []))
+      files.write('resolv.conf', resolvConfText(sandbox))
     } catch (error) {
       deleteNetns(sandbox.netns)
       throw error

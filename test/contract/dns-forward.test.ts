@@ -123,6 +123,12 @@ test('when nobody answers there is no reply, within the time of each', async () 
   expect(performance.now() - before).toBeLessThan(3_000)
 })
 
+test('a server to which there is no way is passed over', async () => {
+  // no route from a loopback source, and an address that nothing can be sent to
+  for (const nowhere of ['240.0.0.1', '255.255.255.255', 'fe80::1'])
+    expect(dataOf(await ask(forwarder(nowhere, two), queryOf('who.example', 'TXT')))).toEqual(['second'])
+})
+
 test('without a server there is no reply', async () =>
   expect(await ask(forwarder(), queryOf('plain.example'))).toBeUndefined())
 
