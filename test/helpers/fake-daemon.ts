@@ -1,5 +1,5 @@
 import { Controller } from '../../src/cnm/controller.js'
-import { noNames } from '../../src/cnm/names.js'
+import { type NameService, noNames } from '../../src/cnm/names.js'
 import { State } from '../../src/cnm/state.js'
 import { Ipam } from '../../src/ipam/ipam.js'
 import { noLog } from '../../src/log.js'
@@ -12,6 +12,7 @@ export class FakeDaemon {
   readonly store = new MemoryStore()
   readonly namespaces = new FakeNamespaces(this.world)
   hostSubnets: string[] = []
+  names: NameService = noNames
   ipam!: Ipam
   cnm!: Controller
 
@@ -29,7 +30,15 @@ export class FakeDaemon {
     const state = new State(store)
     await state.load()
     const drivers = fakeDrivers(world)
-    this.cnm = new Controller({ state, ipam: this.ipam, drivers, namespaces, names: noNames, hostSubnets, log: noLog })
+    this.cnm = new Controller({
+      state,
+      ipam: this.ipam,
+      drivers,
+      namespaces,
+      names: this.names,
+      hostSubnets,
+      log: noLog,
+    })
   }
 
   /** Everything that exists: on the host, in the store, in the address pools. */
