@@ -84,7 +84,9 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   undo.add('close nftables', () => runner.close())
   const firewall = createFirewall(runner)
   await doing('load the firewall rules', () => firewall.ensure())
-  const hostPorts = new HostPorts()
+  const names = new NameServer({ log })
+  undo.add('close the resolver', () => names.close())
+  const hostPorts = new HostPorts((hostIp, port) => names.makeRoom(hostIp, port))
   undo.add('release the host ports', () => hostPorts.close())
 
   const acceptForeign = async (): Promise<void> => {
@@ -98,8 +100,6 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   const otherBridges = new OtherBridges(kernel, firewall)
   const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
-  const names = new NameServer({ log })
-  undo.add('close the resolver', () => names.close())
   const controller = new Controller({ state, ipam, drivers, namespaces, names, hostSubnets, log })
   const stopWatching = watchHost({
     look: () => Promise.all([acceptForeign(), otherBridges.refresh()]),

@@ -86,6 +86,20 @@ export class NameServer implements NameService {
     this.#own.delete(id)
   }
 
+  /**
+   * A published port 53 of the same address takes precedence: the kernel redirects what arrives there anyway. Ours is
+   * tried again at the next comparison, and is back once the port is free.
+   */
+  makeRoom(hostIp: string, wanted: number): void {
+    if (wanted !== port) return
+    for (const [address, { networkId, listener }] of this.#gateways) {
+      const clash = hostIp === address || hostIp === (address.includes(':') ? '::' : '0.0.0.0')
+      if (!clash || listener === undefined) continue
+      listener.close()
+      this.#gateways.set(address, { networkId })
+    }
+  }
+
   close(): void {
     clearInterval(this.#timer)
     for (const { sandbox } of [...this.#inside.values()]) this.release(sandbox)

@@ -38,8 +38,14 @@ interface HeldPort {
  * serves the few connections that the kernel cannot redirect (listener.ts). Be aware: SCTP is held among our own endpoints only.
  */
 export class HostPorts {
+  readonly #makeRoom: (hostIp: string, port: number) => void
   readonly #held = new Map<string, HeldPort[]>()
   #nextEphemeral = 0
+
+  /** @param makeRoom lets go of ports that this process itself has for something less than publishing */
+  constructor(makeRoom: (hostIp: string, port: number) => void = () => {}) {
+    this.#makeRoom = makeRoom
+  }
 
   /**
    * Bind the binding's host ports; `owner`, the endpoint's name, is for messages. Held already for the same container port, or chosen
@@ -130,6 +136,7 @@ export class HostPorts {
     const { protocol, hostIp, port } = want
     const other = this.#clash(protocol, hostIp, port)
     if (other) throw conflict(`${describe(want)} is in use by endpoint ${other.owner}`)
+    this.#makeRoom(hostIp, port)
     const held: HeldPort = { ...want, listener: listen({ protocol, hostIp, port, target: () => held.target }) }
     held.listener = held.listener.catch(error => {
       this.#forget(held)

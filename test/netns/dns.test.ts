@@ -233,6 +233,17 @@ describe('at the gateway', () => {
   })
 })
 
+test('a published port 53 has precedence over the resolver at gateways, which is back when it is no longer published', async () => {
+  host.tsnet('sandbox', 'create', 'own')
+  host.tsnet('connect', 'lab', 'own', '-p', '53:53/udp', '-p', '53:53/tcp')
+  expect(from('box', 'own')).toEqual([addressOf('own', 'lab')])
+  expect(host.tryRun(...dig('+short', '@10.30.0.1', 'web')).status).not.toBe(0)
+  await until('the log to say so', () => host.logOf('tsnet').includes('gateway of network lab, port 53'))
+  host.tsnet('sandbox', 'rm', 'own')
+  const answered = (): boolean => host.tryRun(...dig('+short', '@10.30.0.1', 'web')).stdout.startsWith('10.30.0.')
+  await until('the resolver to be back', answered)
+})
+
 describe('the daemon', () => {
   test('has every name again after it was killed', async () => {
     await host.killTsnet()
