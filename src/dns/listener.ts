@@ -1,5 +1,5 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
-import { createServer, isIPv6, type Server, type Socket } from 'node:net'
+import { type AddressInfo, createServer, isIPv6, type Server, type Socket } from 'node:net'
 import { type InetAddress, openInetSocket } from '../netlink/inet-socket.js'
 import { close as closeFd } from '../netlink/libc.js'
 import type { Netns } from '../netlink/netns.js'
@@ -58,6 +58,11 @@ export class Listener {
       closeFd(udp)
       throw error
     }
+  }
+
+  /** The ports that it has, where the kernel was to choose them (port 0). */
+  get ports(): { udp: number; tcp: number } {
+    return { udp: this.#udp.address().port, tcp: (this.#tcp.address() as AddressInfo).port }
   }
 
   /** At once: the namespace is free when this returns. */

@@ -2,6 +2,7 @@ import { statSync } from 'node:fs'
 import type { ChangedObjects, NamedWorld, NameService } from '../cnm/names.js'
 import type { Network, Sandbox } from '../cnm/types.js'
 import { messageOf } from '../errors.js'
+import { deleteRedirect, ensureRedirect } from '../firewall/redirect.js'
 import type { Log } from '../log.js'
 import { holds } from '../net/subnets.js'
 import { openInetSocket } from '../netlink/inet-socket.js'
@@ -80,7 +81,12 @@ export class NameServer implements NameService {
   }
 
   release({ id }: Sandbox): void {
-    this.#inside.get(id)?.listener?.close()
+    const inside = this.#inside.get(id)
+    if (inside?.listener !== undefined) {
+      inside.listener.close()
+      // one of our making goes with all that is in it
+      if (!inside.sandbox.owned) this.#undoRedirect(inside)
+    }
     this.#inside.delete(id)
     this.#sharing = undefined
     this.#own.delete(id)
@@ -156,7 +162,31 @@ export class NameServer implements NameService {
     if (state === 'taken') this.#tell(`${insideAddress} in sandbox ${sandbox.name}`, 'another resolver answers there')
     if (state !== 'free') return undefined
     const answer = (query: Query) => this.#reply(query, this.#askerInside(identity), this.#forwarderOf(sandbox))
-    return new Listener({ address: insideAddress, port }, answer, netns)
+    const at = { address: insideAddress, port }
+    const listener = new Listener({ ...at, port: 0 }, answer, netns)
+    try {
+      ensureRedirect(netns, { ...at, to: listener.ports })
+      return listener
+    } catch (error) {
+      listener.close()
+      // without nftables in there the port itself is ours, and nobody else in the sandbox may have it
+      this.#log.debug({ err: error, sandbox: sandbox.name }, 'port 53 is bound, not redirected')
+      return new Listener(at, answer, netns)
+    }
+  }
+
+  #undoRedirect({ sandbox, identity }: Inside): void {
+    if (identityOf(sandbox.netns) !== identity) return
+    try {
+      const netns = openNetns(sandbox.netns)
+      try {
+        deleteRedirect(netns)
+      } finally {
+        netns.close()
+      }
+    } catch (error) {
+      this.#log.debug({ err: error, sandbox: sandbox.name }, 'the redirection of port 53 is left behind')
+    }
   }
 
   #askerInside(identity: string): Asker {

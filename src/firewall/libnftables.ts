@@ -10,36 +10,64 @@ const outputJson = 1 << 4
  * crash the process in 1.0.6, so commands are given in nft's own syntax only.
  * Throws when the library or a function of it is missing.
  */
-export function libnftablesRunner(soname = 'libnftables.so.1'): Runner {
+export function libnftablesRunner(soname = standardName): Runner {
+  const context = openContext(soname)
+  return { name: 'libnftables', run: async commands => context.run(commands), close: () => context.close() }
+}
+
+/** Run commands in the network namespace in which the calling thread is, and be done with it. Throws like the runner. */
+export function nftHere(commands: string): void {
+  const context = openContext(standardName)
+  try {
+    context.run(commands)
+  } finally {
+    context.close()
+  }
+}
+
+const standardName = 'libnftables.so.1'
+
+interface Context {
+  run(commands: string): string
+  close(): void
+}
+
+const libraries = new Map<string, ReturnType<typeof load>>()
+
+function load(soname: string) {
   const library = koffi.load(soname)
-  const nft_ctx_new = library.func('void *nft_ctx_new(uint32_t flags)')
-  const nft_ctx_free = library.func('void nft_ctx_free(void *ctx)')
-  const nft_ctx_output_set_flags = library.func('void nft_ctx_output_set_flags(void *ctx, unsigned int flags)')
-  const nft_ctx_buffer_output = library.func('int nft_ctx_buffer_output(void *ctx)')
-  const nft_ctx_buffer_error = library.func('int nft_ctx_buffer_error(void *ctx)')
-  const nft_ctx_get_output_buffer = library.func('const char *nft_ctx_get_output_buffer(void *ctx)')
-  const nft_ctx_get_error_buffer = library.func('const char *nft_ctx_get_error_buffer(void *ctx)')
-  const nft_run_cmd_from_buffer = library.func('int nft_run_cmd_from_buffer(void *ctx, const char *commands)')
-
-  let context: unknown = nft_ctx_new(0)
-  if (context === null) throw new NftError('nft_ctx_new failed')
-  nft_ctx_output_set_flags(context, outputJson)
-  nft_ctx_buffer_output(context)
-  nft_ctx_buffer_error(context)
-
   return {
-    name: 'libnftables',
-    async run(commands) {
+    nft_ctx_new: library.func('void *nft_ctx_new(uint32_t flags)'),
+    nft_ctx_free: library.func('void nft_ctx_free(void *ctx)'),
+    nft_ctx_output_set_flags: library.func('void nft_ctx_output_set_flags(void *ctx, unsigned int flags)'),
+    nft_ctx_buffer_output: library.func('int nft_ctx_buffer_output(void *ctx)'),
+    nft_ctx_buffer_error: library.func('int nft_ctx_buffer_error(void *ctx)'),
+    nft_ctx_get_output_buffer: library.func('const char *nft_ctx_get_output_buffer(void *ctx)'),
+    nft_ctx_get_error_buffer: library.func('const char *nft_ctx_get_error_buffer(void *ctx)'),
+    nft_run_cmd_from_buffer: library.func('int nft_run_cmd_from_buffer(void *ctx, const char *commands)'),
+  }
+}
+
+function openContext(soname: string): Context {
+  const nft = libraries.get(soname) ?? load(soname)
+  libraries.set(soname, nft)
+  let context: unknown = nft.nft_ctx_new(0)
+  if (context === null) throw new NftError('nft_ctx_new failed')
+  nft.nft_ctx_output_set_flags(context, outputJson)
+  nft.nft_ctx_buffer_output(context)
+  nft.nft_ctx_buffer_error(context)
+  return {
+    run(commands) {
       if (context === undefined) throw new NftError('the runner is closed')
-      const failed = nft_run_cmd_from_buffer(context, commands) !== 0
+      const failed = nft.nft_run_cmd_from_buffer(context, commands) !== 0
       // Reading a buffer is also what empties it, so both are read whatever happened.
-      const output = String(nft_ctx_get_output_buffer(context) ?? '')
-      const errors = String(nft_ctx_get_error_buffer(context) ?? '')
+      const output = String(nft.nft_ctx_get_output_buffer(context) ?? '')
+      const errors = String(nft.nft_ctx_get_error_buffer(context) ?? '')
       if (failed) throw new NftError(errors.trim() || 'nft gave no reason')
       return output
     },
     close() {
-      if (context !== undefined) nft_ctx_free(context)
+      if (context !== undefined) nft.nft_ctx_free(context)
       context = undefined
     },
   }

@@ -40,8 +40,9 @@ function setServers(...servers: string[]): void {
 const dig = (...words: string[]): string[] => ['dig', '+tries=1', '+timeout=5', ...words]
 /** Data of the answers, sorted: the order is another one each time. */
 const short = (output: string): string[] => output.trim().split('\n').filter(Boolean).sort()
-const from = (sandbox: string, ...words: string[]): string[] =>
-  short(host.run('ip', 'netns', 'exec', sandbox, ...dig('+short', '@127.0.0.11', ...words)))
+const fromAt = (sandbox: string, server: string, ...words: string[]): string[] =>
+  short(host.run('ip', 'netns', 'exec', sandbox, ...dig('+short', `@${server}`, ...words)))
+const from = (sandbox: string, ...words: string[]): string[] => fromAt(sandbox, '127.0.0.11', ...words)
 const fromHost = (...words: string[]): string[] => short(host.run(...dig('+short', ...words)))
 /** `NOERROR`, `NXDOMAIN`, ... and the number of answers */
 function statusOf(output: string): [string, number] {
@@ -151,6 +152,17 @@ describe('from inside a sandbox', () => {
   })
 })
 
+test('a program in a sandbox may have port 53 of every address, and the resolver answers all the same', async () => {
+  const argv = ['ip', 'netns', 'exec', 'box', process.execPath, upstreamProgram, 'own', '53', '0.0.0.0']
+  await host.serve('own', ...argv)
+  await until('its server', () => host.logOf('own').includes('ready'))
+  for (const how of ['+notcp', '+tcp']) {
+    expect(from('box', how, 'web')).toEqual([addressOf('web', 'lab')])
+    expect(fromAt('web', addressOf('box', 'lab'), how, 'who.example', 'TXT')).toEqual(['"own"'])
+  }
+  await host.end('own')
+})
+
 describe('on an internal network', () => {
   test('names of the network are known, and nothing else exists or is asked', () => {
     for (const name of ['deep', 'inner']) {
@@ -183,7 +195,7 @@ describe('at the gateway', () => {
     for (const how of ['+notcp', '+tcp']) {
       expect(fromHost(how, `@${gateway}`, 'web')).toEqual([addressOf('web', 'lab')])
       expect(fromHost(how, `@${gateway}`, '-x', addressOf('web', 'lab', 6))).toEqual(['web.lab.'])
-      expect(from('box', how, `@${gateway}`, 'plain.example')).toEqual(['192.0.2.10'])
+      expect(fromAt('box', gateway, how, 'plain.example')).toEqual(['192.0.2.10'])
     }
   })
 
@@ -286,6 +298,7 @@ describe('the daemon', () => {
     expect(host.tryRun('ls', '/etc/netns/given').status).not.toBe(0)
     host.tsnet('sandbox', 'rm', 'guest')
     expect(host.run('ip', 'netns', 'exec', 'given', 'ss', '-Hluntp')).toBe('')
+    expect(host.run('ip', 'netns', 'exec', 'given', 'nft', 'list', 'tables')).toBe('')
     host.run('ip', 'netns', 'del', 'given')
   })
 
@@ -296,7 +309,7 @@ describe('the daemon', () => {
     await host.serve('theirs', ...argv)
     await until('their resolver', () => host.logOf('theirs').includes('ready'))
     host.tsnet('sandbox', 'create', 'guest', '--netns', '/run/netns/given')
-    expect(host.run('ip', 'netns', 'exec', 'given', 'ss', '-Hlun')).not.toMatch(/:53\b/)
+    expect(host.run('ip', 'netns', 'exec', 'given', 'nft', 'list', 'tables')).toBe('')
     expect(host.logOf('tsnet')).toMatch(/another resolver answers there/)
     host.tsnet('sandbox', 'rm', 'guest')
     await host.end('theirs')

@@ -27,7 +27,7 @@ const arrows: Record<string, readonly string[] | 'everything'> = {
   netlink: [],
   ipam: ['store'],
   firewall: ['netlink'],
-  dns: ['cnm', 'netlink'],
+  dns: ['cnm', 'netlink', 'firewall'],
   sandbox: ['cnm', 'netlink'],
   drivers: ['cnm', 'netlink', 'firewall', 'store'],
   cnm: ['ipam', 'store'],
