@@ -29,9 +29,11 @@ async function renameNetwork(deps: EndpointDeps, id: string, name: string): Prom
   if (network?.name !== dockerPlaceholder(id) || !isObjectName(name)) return
   if (deps.state.networks().some(other => other.name === name)) return
   const renamed = await deps.state.renameNetwork(network, name)
+  const driver = deps.drivers.get(renamed.driver)
   for (const { poolId, dockerNetworkId } of renamed.subnets)
-    if (dockerNetworkId === undefined) await deps.ipam.renameOwner(poolId, `network ${name}`)
-  await deps.drivers.get(renamed.driver).ensureNetwork(renamed)
+    if (dockerNetworkId === undefined)
+      await deps.ipam.adoptPool(poolId, { owner: `network ${name}`, shared: driver.segment === 'lan' })
+  await driver.ensureNetwork(renamed)
   for (const endpoint of deps.state.endpointsOfNetwork(id)) await remark(deps, renamed, endpoint)
 }
 
