@@ -86,7 +86,10 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   await doing('load the firewall rules', () => firewall.ensure())
   const names = new NameServer({ log })
   undo.add('close the resolver', () => names.close())
-  const hostPorts = new HostPorts((hostIp, port) => names.makeRoom(hostIp, port))
+  const state = new State(store)
+  await state.load()
+  const makeRoom = (hostIp: string, port: number) => names.makeRoom(hostIp, port)
+  const hostPorts = new HostPorts(makeRoom, id => state.endpoint(id)?.name ?? id)
   undo.add('release the host ports', () => hostPorts.close())
 
   const acceptForeign = async (): Promise<void> => {
@@ -95,8 +98,6 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   const hostSubnets = () => subnetsOf(kernel)
   const ipam = new Ipam({ store, hostSubnets, hostId: await hostIdOf(store) })
   await ipam.load()
-  const state = new State(store)
-  await state.load()
   const otherBridges = new OtherBridges(kernel, firewall)
   const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })

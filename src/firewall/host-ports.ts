@@ -39,16 +39,21 @@ interface HeldPort {
  */
 export class HostPorts {
   readonly #makeRoom: (hostIp: string, port: number) => void
+  readonly #nameOf: (owner: string) => string
   readonly #held = new Map<string, HeldPort[]>()
   #nextEphemeral = 0
 
-  /** @param makeRoom lets go of ports that this process itself has for something less than publishing */
-  constructor(makeRoom: (hostIp: string, port: number) => void = () => {}) {
+  /**
+   * @param makeRoom lets go of ports that this process itself has for something less than publishing
+   * @param nameOf what an owner is called now: dockerd tells us a container's name only after its ports are published
+   */
+  constructor(makeRoom: (hostIp: string, port: number) => void = () => {}, nameOf = (owner: string) => owner) {
     this.#makeRoom = makeRoom
+    this.#nameOf = nameOf
   }
 
   /**
-   * Bind the binding's host ports; `owner`, the endpoint's name, is for messages. Held already for the same container port, or chosen
+   * Bind the binding's host ports; `owner` is the endpoint's id. Held already for the same container port, or chosen
    * by the same owner: fine. Taken by anybody else = Conflict that names them; no address of this host = InvalidParameter.
    */
   hold(binding: PortBinding, owner: string): Promise<void> {
@@ -135,7 +140,7 @@ export class HostPorts {
   async #bind(want: Omit<HeldPort, 'listener'>, nameHolder = true): Promise<void> {
     const { protocol, hostIp, port } = want
     const other = this.#clash(protocol, hostIp, port)
-    if (other) throw conflict(`${describe(want)} is in use by endpoint ${other.owner}`)
+    if (other) throw conflict(`${describe(want)} is in use by endpoint ${this.#nameOf(other.owner)}`)
     this.#makeRoom(hostIp, port)
     const held: HeldPort = { ...want, listener: listen({ protocol, hostIp, port, target: () => held.target }) }
     held.listener = held.listener.catch(error => {

@@ -155,7 +155,7 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
   publish(network: BridgeNetwork, endpoint: Endpoint): Promise<PortBinding[]> {
     if (network.internal) throw invalid(`network ${network.name} is internal: it publishes no ports`)
     const { firewall, hostPorts } = this.#deps
-    const owner = endpoint.name
+    const owner = endpoint.id
     const { host_binding: hostBinding } = network.options
     return withUndo(async undo => {
       const bindings = await resolveBindings(endpoint.ports, {
@@ -202,11 +202,11 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
 
   #holdSteps(endpoint: Endpoint): Step[] {
     const { hostPorts } = this.#deps
-    const owner = endpoint.name
+    const owner = endpoint.id
     return endpoint.bindings
       .filter(binding => !hostPorts.isHeld(binding))
       .map(binding => ({
-        words: `hold ${formatBinding(binding)} for endpoint ${owner}`,
+        words: `hold ${formatBinding(binding)} for endpoint ${endpoint.name}`,
         apply: () => hostPorts.hold(binding, owner),
       }))
   }
