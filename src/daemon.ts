@@ -5,10 +5,13 @@ import { join } from 'node:path'
 import { createApiServer } from './api/server.js'
 import type { DaemonOptions } from './cli/daemon-options.js'
 import { Controller } from './cnm/controller.js'
+import { EventLog } from './cnm/event-log.js'
+import { ensureFixedNetworks } from './cnm/networks.js'
 import { State } from './cnm/state.js'
 import { ensureDirectory } from './directories.js'
 import { DockerWatch } from './dns/docker.js'
 import { NameServer } from './dns/server.js'
+import { DockerContainers } from './dockerd/containers.js'
 import { createDrivers } from './drivers/index.js'
 import { OtherBridges } from './drivers/other-bridges.js'
 import { conflict, doing } from './errors.js'
@@ -42,12 +45,13 @@ export function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const log = createLog(options.logLevel)
   const startedMs = performance.now()
   return withUndo(async undo => {
-    const controller = await build(options, log, undo)
+    const { controller, events } = await build(options, log, undo)
     const report = await controller.reconcile({ dryRun: false })
     const plugin = join(options.pluginDir, `${options.pluginName}.sock`)
     const about = { version: packageVersion(), node: process.versions.node, pid: process.pid }
     const api = await createApiServer({ cnm: controller, log, socketPath: options.socket, version: about })
     undo.add('close the API', () => api.close())
+    undo.add('end the readers of events', () => events.close())
     // last: from this moment on dockerd may ask anything, and asks our capabilities only once
     const pluginServer = await createPluginServer({ cnm: controller, log, socketPath: plugin })
     undo.add('close the plugin socket', () => pluginServer.close())
@@ -71,7 +75,11 @@ async function stop(undo: Undo, log: Log): Promise<void> {
   log.info({}, 'stopped; networks and published ports stay as they are')
 }
 
-async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Controller> {
+async function build(
+  options: DaemonOptions,
+  log: Log,
+  undo: Undo,
+): Promise<{ controller: Controller; events: EventLog }> {
   const guard = await claimNetns()
   undo.add('give the namespace free', () => guard.close())
   const unlock = lockStateDir(options.stateDir)
@@ -98,17 +106,22 @@ async function build(options: DaemonOptions, log: Log, undo: Undo): Promise<Cont
   const hostSubnets = () => subnetsOf(kernel)
   const ipam = new Ipam({ store, hostSubnets, hostId: await hostIdOf(store) })
   await ipam.load()
+  const events = new EventLog()
   const otherBridges = new OtherBridges(kernel, firewall)
   const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
-  const controller = new Controller({ state, ipam, drivers, namespaces, names, hostSubnets, log })
+  const containers = new DockerContainers(options.dockerSocket)
+  const deps = { state, ipam, drivers, namespaces, containers, names, hostSubnets, events, log }
+  const controller = new Controller(deps)
+  await ensureFixedNetworks(deps)
   const stopWatching = watchHost({
     look: () => Promise.all([acceptForeign(), otherBridges.refresh()]),
     linkGone: () => controller.removeLostContainers(),
+    linkCarries: name => controller.finishContainer(name),
     log,
   })
   undo.add('stop watching the host', stopWatching)
-  return controller
+  return { controller, events }
 }
 
 function openKernel(): Kernel {

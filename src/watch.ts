@@ -11,17 +11,24 @@ export interface Watched {
   look: () => Promise<unknown>
   /** a veth has gone, perhaps a container's */
   linkGone: () => Promise<unknown>
+  /** a veth carries: its other end, perhaps a container's, is in its place and up */
+  linkCarries: (name: string) => Promise<unknown>
   log: Log
 }
 
 /** Follow what happens to the host beside our own work, in its links' events and by the clock. Returns how to stop. */
-export function watchHost({ look, linkGone, log }: Watched): () => void {
+export function watchHost({ look, linkGone, linkCarries, log }: Watched): () => void {
   const lookSoon = coalesced(look, error =>
     log.error({ err: error }, `could not look at other programs: ${messageOf(error)}`),
   )
   const goneSoon = coalesced(linkGone, error =>
     log.error({ err: error }, `could not clean up a container: ${messageOf(error)}`),
   )
+  const carries = (name: string): void => {
+    linkCarries(name).catch(error =>
+      log.warn({ link: name, err: error }, `could not finish a container: ${messageOf(error)}`),
+    )
+  }
   const stop = new AbortController()
   const timer = setInterval(lookSoon, lookMs)
   const netns = currentNetns()
@@ -33,6 +40,8 @@ export function watchHost({ look, linkGone, log }: Watched): () => void {
         const overrun = event.what === 'overrun'
         if (overrun || (event.what === 'link' && event.link.kind === 'bridge')) lookSoon()
         if (overrun || (event.what === 'link' && event.change === 'deleted' && event.link.kind === 'veth')) goneSoon()
+        if (event.what === 'link' && event.change === 'new' && event.link.kind === 'veth' && event.link.running)
+          carries(event.link.name)
       },
       stop.signal,
     )

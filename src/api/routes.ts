@@ -1,6 +1,14 @@
 import type { z } from 'zod'
 import type { Cnm } from '../cnm/cnm.js'
-import { connectSpec, disconnectSpec, networkSpec, nothing, reconcileSpec, sandboxSpec } from './schemas.js'
+import {
+  connectSpec,
+  disconnectSpec,
+  eventsQuery,
+  networkSpec,
+  nothing,
+  reconcileSpec,
+  sandboxSpec,
+} from './schemas.js'
 
 /** What a handler works with. */
 export interface Deps {
@@ -12,14 +20,20 @@ export interface Deps {
 export interface Request<Body> {
   /** the `:ref` of the path: id, name, or the start of an id that fits only one */
   ref: string
+  /** what the row's schema makes of the body, or of the query of a GET */
   body: Body
+  /** aborts when the client has gone */
+  signal: AbortSignal
 }
 
-/** One row of the REST API. An answer of undefined is `204 No Content`, any other is JSON under `status`. */
+/**
+ * One row of the REST API. An answer of undefined is `204 No Content`, one that is iterated is a line of JSON for each
+ * object as it comes (application/x-ndjson), any other is JSON under `status`.
+ */
 export interface Route<Body = unknown> {
   method: 'get' | 'post' | 'delete'
   path: string
-  /** absent: whatever body is sent is not read */
+  /** of the body, or of the query of a GET; absent: not read */
   body?: z.ZodType<Body>
   /** of success; 200 when absent */
   status?: number
@@ -74,6 +88,13 @@ export const routes: readonly Route[] = [
   route({ method: 'delete', path: '/v1/sandboxes/:ref', handler: ({ cnm }, { ref }) => cnm.deleteSandbox(ref) }),
 
   route({ method: 'get', path: '/v1/endpoints', handler: ({ cnm }) => cnm.endpoints() }),
+  route({ method: 'get', path: '/v1/inspect/:ref', handler: ({ cnm }, { ref }) => cnm.inspect(ref) }),
+  route({
+    method: 'get',
+    path: '/v1/events',
+    body: eventsQuery,
+    handler: ({ cnm }, { body, signal }) => cnm.events({ ...body, signal }),
+  }),
   route({
     method: 'post',
     path: '/v1/reconcile',

@@ -56,6 +56,7 @@ export const sandboxSpec = z.strictObject({
     return path
   }).exactOptional(),
   pid: z.int().positive().exactOptional(),
+  share: z.string().min(1).exactOptional(),
   ephemeral: z.boolean().exactOptional(),
   dns: z
     .strictObject({
@@ -103,6 +104,21 @@ export const connectSpec = z.strictObject({
 
 export const disconnectSpec = z.strictObject({ sandbox: z.string().min(1) })
 export const reconcileSpec = z.strictObject({ dryRun: z.boolean().default(false) })
+const time = (what: string) =>
+  z.string().transform((value, context) => {
+    const date = new Date(value)
+    if (!Number.isNaN(date.getTime())) return date
+    context.addIssue({
+      code: 'custom',
+      message: `${what} "${value}" is not a time, such as 2026-01-31T12:00:00Z`,
+      input: value,
+    })
+    return z.NEVER
+  })
+export const eventsQuery = z.strictObject({
+  since: time('since').exactOptional(),
+  until: time('until').exactOptional(),
+})
 export const nothing = z.strictObject({})
 
 /** @throws {NetError} InvalidParameter, a sentence for each problem */

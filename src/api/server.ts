@@ -47,14 +47,40 @@ export function createApp(deps: Deps & { log: Log }, table: readonly Route[]): e
 }
 
 const handle = (deps: Deps & { log: Log }, row: Route) => async (request: Request, response: Response) => {
-  const body = row.body === undefined ? undefined : parseBody(row.body, request.body === undefined ? {} : request.body)
-  const result = await row.handler(deps, { ref: String(request.params.ref ?? ''), body })
+  const sent = row.method === 'get' ? request.query : request.body
+  const body = row.body === undefined ? undefined : parseBody(row.body, sent === undefined ? {} : sent)
+  const gone = new AbortController()
+  response.once('close', () => gone.abort())
+  const result = await row.handler(deps, { ref: String(request.params.ref ?? ''), body, signal: gone.signal })
   const status = result === undefined ? 204 : (row.status ?? 200)
   response.status(status)
   if (result === undefined) response.end()
+  else if (isIterated(result)) await sendLines(response, result)
   else response.json(result)
   deps.log.info(fieldsOf(response, { outcome: 'ok' }), `${request.method} ${request.path}`)
 }
+
+const isIterated = (result: unknown): result is AsyncIterable<unknown> =>
+  typeof result === 'object' && result !== null && Symbol.asyncIterator in result
+
+/** Each object when it comes, at the pace at which the client reads; ends when the objects do or the client goes. */
+async function sendLines(response: Response, objects: AsyncIterable<unknown>): Promise<void> {
+  response.type('application/x-ndjson').flushHeaders()
+  for await (const object of objects) {
+    if (response.destroyed) return
+    if (!response.write(`${JSON.stringify(object)}\n`)) await drained(response)
+  }
+  response.end()
+}
+
+const drained = (response: Response): Promise<void> =>
+  new Promise(resolve => {
+    const done = (): void => {
+      response.off('drain', done).off('close', done)
+      resolve()
+    }
+    response.on('drain', done).on('close', done)
+  })
 
 function answerError(log: Log, request: Request, response: Response, error: unknown): void {
   const kind = kindOf(error)

@@ -37,3 +37,21 @@ export function parsePid(text: string): number {
   if (!/^\d+$/.test(text) || pid < 1 || pid > 2 ** 22) throw invalid(`--pid ${text} must be the id of a process`)
   return pid
 }
+
+const unitsMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/** A time (ISO 8601, or seconds since 1970), or how long ago: `10m`, `1h30m`. */
+export const parseTime =
+  (flag: string) =>
+  (text: string): Date => {
+    const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|[smhd])/g)]
+    if (parts.length > 0 && parts.map(([part]) => part).join('') === text)
+      return new Date(
+        Date.now() -
+          parts.reduce((sum, [, number, unit]) => sum + Number(number) * unitsMs[unit as keyof typeof unitsMs], 0),
+      )
+    const date = new Date(/^\d+(\.\d+)?$/.test(text) ? Number(text) * 1_000 : text)
+    if (text === '' || Number.isNaN(date.getTime()))
+      throw invalid(`${flag} ${text} must be a time, such as 2026-01-31T12:00:00Z, or how long ago, such as 10m`)
+    return date
+  }

@@ -1,4 +1,5 @@
 import { Agent, request } from 'node:http'
+import { createInterface } from 'node:readline'
 import { forbidden, isErrorKind, NetError, unavailable } from '../errors.js'
 
 /** The REST API as the CLI uses it. The connection stays open between calls, without keeping the process alive. */
@@ -19,8 +20,53 @@ export class Client {
     await this.#call('DELETE', path)
   }
 
+  /** Call `read` with each object that the daemon sends, until it ends the stream or `signal` aborts. */
+  async follow<T>(
+    path: string,
+    query: Record<string, string>,
+    read: (object: T) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const words = new URLSearchParams(query).toString()
+    await new Promise<void>((resolve, reject) => {
+      const failed = (error: NodeJS.ErrnoException) => (signal.aborted ? resolve() : reject(this.#explain(error)))
+      const options = {
+        socketPath: this.socketPath,
+        path: `/v1/${path}${words && `?${words}`}`,
+        agent: false as const,
+        signal,
+      }
+      const outgoing = request(options, response => {
+        if (response.statusCode !== 200) {
+          let text = ''
+          response.setEncoding('utf8').on('data', (part: string) => {
+            text += part
+          })
+          response.on('end', () => {
+            try {
+              this.#answerOf('GET', response.statusCode ?? 0, text)
+            } catch (error) {
+              reject(error)
+            }
+          })
+          return
+        }
+        const lines = createInterface({ input: response })
+        lines.on('line', line => read(JSON.parse(line) as T))
+        lines.on('close', resolve)
+        response.on('error', failed)
+      })
+      outgoing.on('error', failed)
+      outgoing.end()
+    })
+  }
+
   async #call<T>(method: string, path: string[], body?: object): Promise<T> {
     const { status, text } = await this.#send(method, `/v1/${path.map(encodeURIComponent).join('/')}`, body)
+    return this.#answerOf(method, status, text)
+  }
+
+  #answerOf<T>(method: string, status: number, text: string): T {
     let answer: unknown
     try {
       answer = text === '' ? undefined : JSON.parse(text)

@@ -1,5 +1,6 @@
 import type { SandboxView } from '../cnm/specs.js'
 import { forbidden, invalid, notFound } from '../errors.js'
+import type { Entrance } from '../sandbox/enter.js'
 import { type Session, write } from './session.js'
 
 /** The words after the options: `-- COMMAND...`, the dashes being optional as in a shell. */
@@ -15,6 +16,17 @@ export function needRootToEnter(): void {
   if (process.geteuid?.() !== 0) throw forbidden('entering a sandbox needs root')
 }
 
+/** The files in /etc are those of whom the namespace belongs to. */
+export function entranceOf({ name, netns, hostname, shares }: SandboxView): Entrance {
+  const entrance = { netns, ...(hostname !== undefined && { hostname }) }
+  if (shares === undefined) return { ...entrance, name }
+  return {
+    ...entrance,
+    ...(shares.with === 'sandbox' && { name: shares.name }),
+    ...(shares.files && { files: shares.files }),
+  }
+}
+
 export const warn = (message: string): void => write(process.stderr, `tsnet: ${message}\n`)
 
 /** Never returns: this process becomes the command. */
@@ -26,6 +38,6 @@ export async function exec({ client }: Session, ref: string, words: string[]): P
     throw notFound(`the namespace of sandbox ${sandbox.name} is gone: nothing is at ${sandbox.netns}`)
   const { enterSandbox } = await import('../sandbox/enter.js')
   const { replaceProcess } = await import('../sandbox/launch.js')
-  enterSandbox(sandbox, warn)
+  enterSandbox(entranceOf(sandbox), warn)
   replaceProcess(command)
 }

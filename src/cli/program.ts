@@ -4,11 +4,12 @@ import { parsePortSpec } from '../ports/spec.js'
 import { packageVersion } from '../version.js'
 import { collect, collectHosts, collectPairs, parsePid, parseRoute } from './arguments.js'
 import type { ConnectFlags } from './connect.js'
-import { addDaemonOptions, defaultConfigFile, textsByFlag } from './daemon-options.js'
+import { examples } from './help.js'
 import type { NetworkCreateFlags } from './network.js'
 import type { RunFlags } from './run.js'
 import type { SandboxCreateFlags } from './sandbox.js'
 import { defaultSocket, openSession, write } from './session.js'
+import { defineDaemon, defineSystem } from './system-commands.js'
 
 // Every command with its flags and examples. What a command does is loaded only when it is called: `network ls` needs
 // none of the code of the daemon, and starts nearly as fast as node itself.
@@ -245,11 +246,16 @@ function defineCommands(program: Command): void {
     .description(
       'Create a sandbox, attach it to a network, and run a command in it with your terminal and signals. ' +
         'Ends with the exit code of the command, 128 + N when signal N ended it. ' +
-        'Without --network NETWORK there is only loopback, and the options of an attachment are refused. ' +
+        'The network is one of "tsnet network ls"; none: loopback only, the default; host: no namespace of its own; ' +
+        'container:NAME: that of another sandbox, or of a Docker container. The last three take no options of an attachment. ' +
         'A sandbox whose command could not be started is deleted again.',
     )
     .option('--name <name>', 'name of the sandbox (default: run- and six random digits)')
-    .option('--network <network>', 'a network, or none: loopback only', 'none')
+    .option('--network <network>', 'a network, none, host, or container:NAME', 'none')
+    .option('--netns <path>', 'run in the namespace at this path instead of in a new one')
+    .addOption(
+      new Option('--pid <pid>', 'run in the namespace of this process').argParser(parsePid).conflicts(['netns']),
+    )
     .option('--rm', 'delete the sandbox when the command has ended')
     .passThroughOptions()
     .addHelpText(
@@ -258,46 +264,12 @@ function defineCommands(program: Command): void {
         'tsnet run --rm --network lab -- ip -j addr',
         'tsnet run --name web --network lab -p 8080:80 -- busybox httpd -f',
         'tsnet run --rm -- sh',
+        'tsnet run --rm --network container:web -- ss -tln',
       ),
     )
     .action(async (words: string[], flags: RunFlags, command: Command) => {
       process.exitCode = await (await import('./run.js')).run(openSession(command), flags, words)
     })
-}
-
-function defineSystem(program: Command): void {
-  program
-    .command('reconcile')
-    .description('Make the kernel and the firewall what the store says they should be, and print each change.')
-    .option('--dry-run', 'print the changes only')
-    .addHelpText('after', examples('tsnet reconcile --dry-run', 'tsnet reconcile'))
-    .action(async (flags: { dryRun?: true }, command: Command) =>
-      (await import('./system.js')).reconcile(openSession(command), flags),
-    )
-
-  program
-    .command('version')
-    .description('Print the versions of this command and of the daemon.')
-    .addHelpText('after', examples('tsnet version', 'tsnet version --format json'))
-    .action(async (_flags: object, command: Command) => (await import('./system.js')).showVersion(openSession(command)))
-}
-
-function defineDaemon(program: Command): void {
-  const daemon = program
-    .command('daemon')
-    .description('Run the daemon, until SIGTERM or SIGINT. What is attached stays attached when it ends.')
-    .addHelpText(
-      'after',
-      `\nEvery flag can be a line of the configuration file, such as "log-level: debug"; flags come first.\n${examples(
-        'tsnet daemon',
-        'tsnet daemon --state-dir /srv/tsnet --log-level debug',
-      )}`,
-    )
-  addDaemonOptions(daemon)
-    .option('--config <file>', `configuration file, YAML (default: ${defaultConfigFile}, if there is one)`)
-    .action(async ({ config }: { config?: string }, command: Command) =>
-      (await import('./daemon.js')).runDaemon(textsByFlag(command), config),
-    )
 }
 
 /** On every command, so that they may stand anywhere before the words of `exec` and `run`. */
@@ -317,5 +289,3 @@ function addGlobalOptions(command: Command): void {
 }
 
 const termOf = (argument: Argument): string => `<${argument.name()}${argument.variadic ? '...' : ''}>`
-
-const examples = (...lines: string[]): string => `\nExamples:\n${lines.map(line => `  ${line}`).join('\n')}`

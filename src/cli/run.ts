@@ -2,18 +2,21 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
+import { resolve } from 'node:path'
 import type { EndpointView, SandboxSpec, SandboxView } from '../cnm/specs.js'
-import { invalid, messageOf, notImplemented } from '../errors.js'
+import { invalid, messageOf } from '../errors.js'
 import { CommandFailed } from '../sandbox/command-failed.js'
 import { type ConnectFlags, connectSpecOf } from './connect.js'
-import { commandOf, needRootToEnter, warn } from './exec.js'
+import { commandOf, entranceOf, needRootToEnter, warn } from './exec.js'
 import { type NameFlags, namesSpecOf } from './sandbox.js'
 import type { Session } from './session.js'
 
 export interface RunFlags extends ConnectFlags, NameFlags {
   name?: string
-  /** a network's name, or `none` */
+  /** a network's name, `none`, `host` or `container:NAME` */
   network: string
+  netns?: string
+  pid?: number
   rm?: true
 }
 
@@ -30,11 +33,14 @@ export async function run({ client }: Session, flags: RunFlags, words: string[])
     name: flags.name ?? `run-${randomBytes(3).toString('hex')}`,
     ephemeral: flags.rm ?? false,
     ...namesSpecOf(flags),
+    ...(isShared(flags.network) && { share: flags.network }),
+    ...(flags.netns !== undefined && { netns: resolve(flags.netns) }),
+    ...(flags.pid !== undefined && { pid: flags.pid }),
   }
   const sandbox = await client.post<SandboxView>(['sandboxes'], spec)
   let started = false
   try {
-    if (flags.network !== 'none')
+    if (!isUnattached(flags.network))
       await client.post<EndpointView>(['networks', flags.network, 'connect'], {
         sandbox: sandbox.id,
         ...connectSpecOf(flags),
@@ -51,22 +57,34 @@ export async function run({ client }: Session, flags: RunFlags, words: string[])
   }
 }
 
-function checkNetwork({ network, ...flags }: RunFlags): void {
-  if (network === 'host' || network.startsWith('container:'))
-    throw notImplemented(`--network ${network} is not implemented yet: use a network's name or none`)
-  if (network !== 'none') return
+const isShared = (network: string): boolean => network === 'host' || network.startsWith('container:')
+const isUnattached = (network: string): boolean => network === 'none' || isShared(network)
+
+/** Refuse what has no meaning without an attachment, before anything is made. */
+function checkNetwork({ network, netns, pid, ...flags }: RunFlags): void {
+  if (!isUnattached(network)) return
   const { ip, ip6, mac, ifname, alias, publish, route, opt } = flags
-  const asked = Object.entries({ ip, ip6, mac, ifname, alias, publish, route, opt }).find(
-    ([, value]) => value !== undefined,
-  )
-  if (asked !== undefined) throw invalid(`--${asked[0]} needs a network to attach to: add --network NETWORK`)
+  const options = { ip, ip6, mac, ifname, alias, publish, route, opt }
+  const asked = Object.entries(options).find(([, value]) => value !== undefined)?.[0]
+  if (asked !== undefined) throw invalid(`--${asked} ${reasonFor(network, asked)}`)
+  const other = netns === undefined ? (pid === undefined ? undefined : '--pid') : '--netns'
+  if (isShared(network) && other !== undefined)
+    throw invalid(`${other} and --network ${network} each name a namespace: give one of them`)
+}
+
+function reasonFor(network: string, flag: string): string {
+  if (network === 'none') return 'needs a network to attach to: add --network NETWORK'
+  if (network !== 'host') return `is for ${network.slice('container:'.length)}: its namespace is used as it is`
+  return flag === 'publish'
+    ? 'has no meaning with --network host: the ports of the command are the ports of the host'
+    : 'has no meaning with --network host: the links, addresses and names are those of the host'
 }
 
 /** Enter the sandbox for good, so that the child, forked from this thread, is born in it. */
 async function start(sandbox: SandboxView, [name = '', ...args]: string[]): Promise<ChildProcess> {
   const { enterSandbox } = await import('../sandbox/enter.js')
   const launch = await import('../sandbox/launch.js')
-  enterSandbox(sandbox, warn)
+  enterSandbox(entranceOf(sandbox), warn)
   const file = launch.findExecutable(name)
   launch.restoreOpenFilesLimit()
   return await new Promise((resolve, reject) => {

@@ -7,6 +7,9 @@ import type {
   DockerPoolGrant,
   DockerPoolRequest,
   EndpointView,
+  Event,
+  EventsOptions,
+  Inspected,
   NetworkSpec,
   NetworkView,
   ReconcileReport,
@@ -36,6 +39,11 @@ export interface Cnm {
   connect(networkRef: string, sandboxRef: string, spec: ConnectSpec): Promise<EndpointView>
   disconnect(networkRef: string, sandboxRef: string): Promise<void>
   endpoints(): EndpointView[]
+
+  /** Every object whose id or name is `ref`; where there is none, those whose id starts with it. */
+  inspect(ref: string): Inspected[]
+  /** What has changed and what changes, in the order in which it did. Ends at `until`, when `signal` aborts, or with the daemon. */
+  events(options: EventsOptions): AsyncIterable<Event>
 
   reconcile(options: { dryRun: boolean }): Promise<ReconcileReport>
   readonly docker: DockerDoor

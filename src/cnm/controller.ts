@@ -1,5 +1,7 @@
 import { doing, notFound } from '../errors.js'
 import { KeyedLock } from '../locks.js'
+import { withUndo } from '../undo.js'
+import { eventsOf } from './changes.js'
 import type { Cnm } from './cnm.js'
 import { Docker, networkLock } from './docker.js'
 import { learnDockerNames } from './docker-names.js'
@@ -7,10 +9,13 @@ import { connect, type EndpointDeps, forgetEndpoint, rewire } from './endpoints.
 import type { DockerNames } from './names.js'
 import { createNetwork, deleteNetwork } from './networks.js'
 import { lostContainerSteps, reconcile } from './reconcile.js'
-import { createSandbox, deleteSandbox } from './sandboxes.js'
+import { createSandbox, deleteSandbox, hostNetns, refuseSharedByOthers } from './sandboxes.js'
 import type {
   ConnectSpec,
   EndpointView,
+  Event,
+  EventsOptions,
+  Inspected,
   NetworkSpec,
   NetworkView,
   ReconcileReport,
@@ -18,6 +23,9 @@ import type {
   SandboxView,
 } from './specs.js'
 import type { Endpoint, Network, Sandbox } from './types.js'
+
+/** What the resolver calls them. */
+const kindsOf = { network: 'networks', sandbox: 'sandboxes', endpoint: 'endpoints' } as const
 
 /**
  * One lock for the set of networks, one for each network and each sandbox, and all of them are taken here and in
@@ -32,7 +40,10 @@ export class Controller implements Cnm {
   constructor(deps: EndpointDeps) {
     this.#deps = deps
     this.docker = new Docker(deps, this.#locks)
-    deps.state.onCommit(what => deps.names.update(deps.state, what))
+    deps.state.onCommit(change => {
+      deps.names.update(deps.state, kindsOf[change.of])
+      for (const event of eventsOf(change)) deps.events.emit(event)
+    })
   }
 
   createNetwork(spec: NetworkSpec): Promise<NetworkView> {
@@ -61,17 +72,23 @@ export class Controller implements Cnm {
   async pruneNetworks(): Promise<string[]> {
     const unused = this.networks().filter(
       network =>
-        network.createdBy === 'tsnet' && network.dockerNetworkIds.length === 0 && network.endpoints.length === 0,
+        network.createdBy === 'tsnet' &&
+        network.dockerNetworkIds.length === 0 &&
+        network.endpoints.length === 0 &&
+        this.#deps.drivers.get(network.driver).fixed === undefined,
     )
     for (const { id } of unused) await this.deleteNetwork(id)
     return unused.map(network => network.name)
   }
 
   createSandbox(spec: SandboxSpec): Promise<SandboxView> {
+    // whoever is shared cannot be removed meanwhile
+    const shared = this.#deps.state
+      .sandboxes()
+      .filter(({ id, name }) => spec.share?.endsWith(name) || spec.share?.endsWith(id))
+    const keys = [`sandbox-name:${spec.name}`, ...shared.map(({ id }) => sandboxLock(id))]
     return doing(`create sandbox ${spec.name}`, () =>
-      this.#locks.with(`sandbox-name:${spec.name}`, async () =>
-        this.#sandboxView(await createSandbox(this.#deps, spec)),
-      ),
+      this.#locks.withAll(keys, async () => this.#sandboxView(await createSandbox(this.#deps, spec))),
     )
   }
 
@@ -88,6 +105,7 @@ export class Controller implements Cnm {
       const { id } = this.#deps.state.sandbox(ref)
       await this.#locks.with(sandboxLock(id), async () => {
         const sandbox = this.#deps.state.sandbox(id)
+        refuseSharedByOthers(this.#deps, sandbox)
         const endpoints = this.#deps.state.endpointsOfSandbox(id)
         await Promise.all(endpoints.map(endpoint => this.#removeEndpoint(endpoint)))
         await deleteSandbox(this.#deps, sandbox)
@@ -111,8 +129,11 @@ export class Controller implements Cnm {
         const sandbox = state.sandbox(id)
         const endpoint = state.endpointsOfSandbox(id).find(candidate => candidate.networkId === network.id)
         if (endpoint === undefined) throw notFound(`sandbox ${sandbox.name} is not attached to network ${network.name}`)
-        await this.#removeEndpoint(endpoint)
-        rewire(this.#deps, sandbox)
+        await withUndo(async undo => {
+          undo.add(`put sandbox ${sandbox.name} back in order`, () => rewire(this.#deps, sandbox))
+          rewire(this.#deps, sandbox, endpoint)
+          await this.#removeEndpoint(endpoint)
+        })
       })
     })
   }
@@ -127,6 +148,23 @@ export class Controller implements Cnm {
 
   endpoints(): EndpointView[] {
     return this.#deps.state.endpoints().map(endpoint => this.#endpointView(endpoint))
+  }
+
+  inspect(ref: string): Inspected[] {
+    const all = [
+      ...this.networks().map((network): Inspected => ({ kind: 'network', ...network })),
+      ...this.sandboxes().map((sandbox): Inspected => ({ kind: 'sandbox', ...sandbox })),
+      ...this.endpoints().map((endpoint): Inspected => ({ kind: 'endpoint', ...endpoint })),
+    ]
+    const exact = all.filter(({ id, name }) => id === ref || name === ref)
+    if (exact.length > 0) return exact
+    const byStart = /^[0-9a-f]{3,}$/.test(ref) ? all.filter(({ id }) => id.startsWith(ref)) : []
+    if (byStart.length === 0) throw notFound(`there is no network, sandbox or endpoint ${ref}`)
+    return byStart
+  }
+
+  events(options: EventsOptions): AsyncIterable<Event> {
+    return this.#deps.events.read(options)
   }
 
   reconcile(options: { dryRun: boolean }): Promise<ReconcileReport> {
@@ -152,6 +190,7 @@ export class Controller implements Cnm {
         const network = this.#deps.state.networks().find(candidate => candidate.id === id)
         for (const step of network === undefined ? [] : lostContainerSteps(this.#deps, [network])) {
           await step.apply()
+          this.#deps.events.emit({ type: 'reconcile', action: 'change', words: step.words })
           this.#deps.log.info({ network: name, change: step.words }, 'a container has gone')
         }
       })
@@ -164,6 +203,14 @@ export class Controller implements Cnm {
   /** What dockerd says its objects are called; it says so outside of the plugin protocol, and never to a plugin call's face. */
   learnDockerNames(names: DockerNames): Promise<void> {
     return learnDockerNames(this.#deps, this.#locks, names)
+  }
+
+  /** Set in a container what dockerd does not know of, once its end of the cable is where it belongs. `link` is our end. */
+  async finishContainer(link: string): Promise<void> {
+    const { state, namespaces } = this.#deps
+    const endpoint = state.endpoints().find(({ createdBy, hostLink }) => createdBy === 'docker' && hostLink === link)
+    if (endpoint?.options === undefined || endpoint.sandboxKey === undefined || endpoint.state !== 'joined') return
+    namespaces.adjust(endpoint.sandboxKey, endpoint.mac, endpoint.options)
   }
 
   async #withBoth<T>(
@@ -191,7 +238,10 @@ export class Controller implements Cnm {
 
   #sandboxView(sandbox: Sandbox): SandboxView {
     const endpoints = this.#deps.state.endpointsOfSandbox(sandbox.id).map(endpoint => this.#endpointView(endpoint))
-    return { ...sandbox, endpoints, missing: !this.#deps.namespaces.exists(sandbox.netns) }
+    const missing = !this.#deps.namespaces.exists(sandbox.netns)
+    // "self" is somebody else for who reads this
+    const netns = sandbox.netns === hostNetns ? `/proc/${process.pid}/ns/net` : sandbox.netns
+    return { ...sandbox, netns, endpoints, missing }
   }
 }
 

@@ -5,8 +5,17 @@ import { addressOf, prefixLengthOf } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
 import { DockerIpam } from './docker-ipam.js'
+import { givenOptions } from './endpoint-options.js'
 import { type EndpointDeps, forgetEndpoint, hostLinkName, releaseAddresses, removeEndpoint } from './endpoints.js'
-import { adoptSubnet, asksInternal, deleteNetwork, establish, reserveHostAddresses, subnetOf } from './networks.js'
+import {
+  adoptSubnet,
+  asksInternal,
+  deleteNetwork,
+  establish,
+  refuseFixed,
+  reserveHostAddresses,
+  subnetOf,
+} from './networks.js'
 import type {
   DockerAddressRequest,
   DockerEndpointSpec,
@@ -66,6 +75,7 @@ export class Docker implements DockerDoor {
 
   /** `-o network=NAME`: the Docker network is another name for one of ours; subnets of its own are routed over the same link. */
   async #bind(spec: DockerNetworkSpec, network: Network): Promise<void> {
+    refuseFixed(this.#deps, network)
     await withUndo(async undo => {
       const added = await this.#adopt(spec, network, undo)
       const updated: Network = {
@@ -166,6 +176,7 @@ export class Docker implements DockerDoor {
       hostLink: hostLinkName(spec.endpointId),
       aliases: [],
       routes: [],
+      ...givenOptions(spec.options),
       ports: [],
       bindings: [],
       state: 'created',

@@ -1,4 +1,5 @@
-import type { Endpoint, Family, Network, PortBinding, Route, Sandbox } from './types.js'
+import type { OptionHelp } from '../options.js'
+import type { Endpoint, Family, Network, PortBinding, Route, Sandbox, StaticNeighbour } from './types.js'
 
 /** One difference between what should be and what is, and how to remove it. `tsnet reconcile --dry-run` prints the words. */
 export interface Step {
@@ -58,6 +59,11 @@ export interface Driver<Options = unknown> {
    * and a gateway is somebody else's router: there is none unless given.
    */
   readonly segment: 'own' | 'lan'
+  /**
+   * There is one network of this kind, under the driver's name, from the first start on: nobody makes or removes one, and
+   * no sandbox is attached to it. The text says what to do instead.
+   */
+  readonly fixed?: string
   /** Pure. @throws {NetError} InvalidParameter: unknown key (naming the nearest), or a value that its row does not allow */
   parseOptions(raw: Readonly<Record<string, string>>): Options
   /** Rows for help texts and documents: short name, Docker's name, default, help. */
@@ -89,21 +95,18 @@ export interface Driver<Options = unknown> {
 export interface Drivers {
   /** @throws {NetError} InvalidParameter for a name that no driver has */
   get(type: string): Driver
+  /** Names of the drivers that are `fixed`. */
+  fixed(): string[]
   /** Every difference between what is wanted and what the kernel and the firewall have, in the order in which to remove them. */
   plan(wanted: readonly WantedNetwork[]): Promise<Step[]>
-}
-
-export interface OptionHelp {
-  name: string
-  alias?: string
-  default: string
-  help: string
 }
 
 /** What a sandbox's namespace should hold of ours. */
 export interface WantedSandbox {
   sandbox: Sandbox
   links: SandboxLink[]
+  /** name of a link of ours that is about to go: its routes go first */
+  leaving?: string
   /** the default routes: at most one a family */
   gateways: Partial<Record<Family, { via: string; ifname: string }>>
 }
@@ -116,6 +119,11 @@ export interface SandboxLink {
   /** CIDRs */
   addresses: string[]
   routes: Route[]
+  /** of the routes, the default route among them; the kernel's own choice when absent */
+  metric?: number
+  /** names with IFNAME where the link's name belongs: `net.ipv4.conf.IFNAME.rp_filter` */
+  sysctls: Record<string, string>
+  neighbours: StaticNeighbour[]
 }
 
 /** Namespaces and what is inside them. Links arrive there by a driver's join; everything else about them is done here. */
@@ -137,4 +145,26 @@ export interface Namespaces {
   plan(wanted: WantedSandbox): Step | undefined
   /** Plan and carry out at once. */
   apply(wanted: WantedSandbox): void
+  /** Set up the link of this MAC address where somebody else does all the rest; fine if there is none. */
+  adjust(path: string, mac: string, how: Pick<SandboxLink, 'sysctls' | 'neighbours'>): void
+  /** Equal for two paths of one namespace. @throws {NetError} as `check` does */
+  identity(path: string): string
+}
+
+/** Another engine's containers, by name. */
+export interface Containers {
+  /**
+   * The namespace of a running container.
+   * @throws {NetError} NotFound, Conflict (it does not run), Unavailable (the engine does not answer)
+   */
+  find(ref: string): Promise<Container>
+}
+
+export interface Container {
+  id: string
+  name: string
+  /** path of its namespace */
+  netns: string
+  /** paths of its own files, by their names in /etc */
+  files: Record<string, string>
 }

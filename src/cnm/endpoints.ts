@@ -1,16 +1,19 @@
-import { conflict, invalid } from '../errors.js'
+import { conflict, forbidden, invalid } from '../errors.js'
 import { checkLinkName, checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
 import { addressOf, familyOf, holds } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
-import type { Namespaces, Place, WantedSandbox, Wiring } from './driver.js'
+import type { Containers, Namespaces, Place, WantedSandbox, Wiring } from './driver.js'
+import { parseEndpointOptions } from './endpoint-options.js'
+import { byPreference, type Candidate, electGateway } from './gateways.js'
 import type { NameService } from './names.js'
-import { type CnmDeps, subnetOf } from './networks.js'
+import { type CnmDeps, refuseFixed, subnetOf } from './networks.js'
 import type { ConnectSpec } from './specs.js'
-import type { Endpoint, Family, Network, Route, Sandbox } from './types.js'
+import type { Endpoint, Family, Network, Route, Sandbox, Share } from './types.js'
 
 export interface EndpointDeps extends CnmDeps {
   namespaces: Namespaces
   names: NameService
+  containers: Containers
 }
 
 /** `tsn` and 12 digits: the host's end of an endpoint, found again after any restart because the id says it. */
@@ -90,17 +93,24 @@ export async function releaseAddresses(deps: CnmDeps, network: Network, endpoint
   }
 }
 
-/** The default route may have been that of an endpoint that is gone: another one takes over. */
-export function rewire(deps: EndpointDeps, sandbox: Sandbox): void {
-  if (deps.namespaces.exists(sandbox.netns)) wire(deps, sandbox, attached(deps, sandbox))
+/**
+ * Put a sandbox in order as if `leaving` had left: first the default route goes by another endpoint, then the link goes.
+ * Nothing where the namespace is not there, or is another's.
+ */
+export function rewire(deps: EndpointDeps, sandbox: Sandbox, leaving?: Endpoint): void {
+  if (sandbox.shares !== undefined || !deps.namespaces.exists(sandbox.netns)) return
+  const staying = attached(deps, sandbox).filter(endpoint => endpoint.id !== leaving?.id)
+  const wanted = wantedSandbox(deps, sandbox, staying)
+  deps.namespaces.apply(leaving?.ifname === undefined ? wanted : { ...wanted, leaving: leaving.ifname })
 }
 
 /** Check everything that can be checked before anything is taken or made. */
 function newEndpoint(deps: EndpointDeps, network: Network, sandbox: Sandbox, spec: ConnectSpec): Endpoint {
   if (deps.state.endpointsOfSandbox(sandbox.id).some(other => other.networkId === network.id))
     throw conflict(`sandbox ${sandbox.name} is already attached to network ${network.name}`)
-  const unknown = Object.keys(spec.options ?? {})[0]
-  if (unknown !== undefined) throw invalid(`unknown option ${unknown} for an endpoint of driver ${network.driver}`)
+  refuseShared(sandbox)
+  refuseFixed(deps, network)
+  const options = parseEndpointOptions(spec.options)
   if ((spec.ports ?? []).length > 0 && deps.drivers.get(network.driver).publish === undefined)
     throw invalid(
       `network ${network.name} publishes no ports: endpoints of driver ${network.driver} are reached at their own addresses`,
@@ -120,12 +130,27 @@ function newEndpoint(deps: EndpointDeps, network: Network, sandbox: Sandbox, spe
     ifname: chooseIfname(deps, network, sandbox, spec.ifname),
     aliases: spec.aliases ?? [],
     routes: checkRoutes(network, spec.routes ?? []),
+    ...(options === undefined ? {} : { options }),
     ports: spec.ports ?? [],
     bindings: [],
     state: 'created',
     createdAt: new Date().toISOString(),
   }
 }
+
+/** What is done to a namespace is done through the sandbox that it belongs to. */
+function refuseShared({ name, shares }: Sandbox): void {
+  if (shares === undefined) return
+  const instead = {
+    host: 'it has all that the host has',
+    sandbox: `connect sandbox ${shares.name} instead`,
+    container: `use docker network connect NETWORK ${shares.name} instead`,
+  }
+  throw forbidden(`sandbox ${name} shares the namespace of ${wordsOfShare(shares)}: ${instead[shares.with]}`)
+}
+
+export const wordsOfShare = (share: Share): string =>
+  share.with === 'host' ? 'the host' : `${share.with} ${share.name}`
 
 function chooseIfname(deps: EndpointDeps, network: Network, sandbox: Sandbox, asked: string | undefined): string {
   if (asked === undefined) {
@@ -192,30 +217,31 @@ export function wire(deps: EndpointDeps, sandbox: Sandbox, endpoints: readonly E
 }
 
 export function wantedSandbox(deps: EndpointDeps, sandbox: Sandbox, endpoints: readonly Endpoint[]): WantedSandbox {
+  const candidates = byPreference(endpoints.map(endpoint => candidateOf(deps, endpoint)))
   const wanted: WantedSandbox = { sandbox, links: [], gateways: {} }
-  for (const { network, endpoint } of byPreference(deps, endpoints)) {
-    const { ifname } = placeOf(sandbox, endpoint)
-    const { mtu, gateways, routes } = deps.drivers.get(network.driver).attachment(network, endpoint)
-    const { mac, addresses } = endpoint
+  for (const { endpoint, attachment } of candidates) {
+    const { mac, addresses, options } = endpoint
     wanted.links.push({
-      ifname,
+      ifname: placeOf(sandbox, endpoint).ifname,
       mac,
-      ...(mtu === undefined ? {} : { mtu }),
+      ...(attachment.mtu === undefined ? {} : { mtu: attachment.mtu }),
       addresses,
-      routes: [...routes, ...endpoint.routes],
+      routes: [...attachment.routes, ...endpoint.routes],
+      sysctls: options?.sysctls ?? {},
+      neighbours: options?.neighbours ?? [],
+      ...(options === undefined || options.metric === 0 ? {} : { metric: options.metric }),
     })
-    for (const family of [4, 6] as const) {
-      const via = gateways[family]
-      if (via !== undefined) wanted.gateways[family] ??= { via, ifname }
-    }
+  }
+  for (const family of [4, 6] as const) {
+    const elected = electGateway(candidates, family)
+    const via = elected?.attachment.gateways[family]
+    if (elected === undefined || via === undefined) continue
+    wanted.gateways[family] = { via, ifname: placeOf(sandbox, elected.endpoint).ifname }
   }
   return wanted
 }
 
-/** Docker's order (Endpoint.Less in libnetwork/sandbox.go): not internal first, then both families, then by name. */
-function byPreference(deps: EndpointDeps, endpoints: readonly Endpoint[]) {
-  const rank = (network: Network): number => (network.internal ? 2 : network.subnets.some(s => s.family === 6) ? 0 : 1)
-  return endpoints
-    .map(endpoint => ({ endpoint, network: deps.state.network(endpoint.networkId) }))
-    .sort((a, b) => rank(a.network) - rank(b.network) || (a.network.name < b.network.name ? -1 : 1))
+function candidateOf(deps: EndpointDeps, endpoint: Endpoint): Candidate {
+  const network = deps.state.network(endpoint.networkId)
+  return { network, endpoint, attachment: deps.drivers.get(network.driver).attachment(network, endpoint) }
 }

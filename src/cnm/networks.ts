@@ -1,11 +1,12 @@
 import { isIP } from 'node:net'
-import { conflict, invalid } from '../errors.js'
+import { conflict, forbidden, invalid } from '../errors.js'
 import type { Ipam, Pool } from '../ipam/ipam.js'
 import type { Log } from '../log.js'
 import { checkObjectName, randomId } from '../names.js'
 import { addressOf, familyOf, holds, parseSubnet } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { Drivers } from './driver.js'
+import type { EventLog } from './event-log.js'
 import type { DockerPool, NetworkSpec } from './specs.js'
 import type { State } from './state.js'
 import type { Family, Network, Subnet } from './types.js'
@@ -16,6 +17,7 @@ export interface CnmDeps {
   drivers: Drivers
   /** CIDRs of the host's addresses and routes, the default routes left out */
   hostSubnets: () => string[]
+  events: EventLog
   log: Log
 }
 
@@ -72,8 +74,38 @@ export async function establish(deps: CnmDeps, network: Network, undo: Undo): Pr
 const othersOf = (deps: CnmDeps, network: Network): Network[] =>
   deps.state.networks().filter(other => other.driver === network.driver && other.id !== network.id)
 
+/** Record, once, the networks that are there without anybody having made them. */
+export async function ensureFixedNetworks({ state, drivers, log }: CnmDeps): Promise<void> {
+  for (const name of drivers.fixed()) {
+    const known = state.networks().find(network => network.name === name)
+    if (known === undefined)
+      await state.createNetwork({
+        id: randomId(),
+        name,
+        driver: name,
+        options: {},
+        subnets: [],
+        internal: false,
+        labels: {},
+        createdBy: 'tsnet',
+        createdAt: new Date().toISOString(),
+        dockerNetworkIds: [],
+      })
+    else if (known.driver !== name)
+      log.warn({ network: name }, `network ${name} is missing: one of driver ${known.driver} has its name`)
+  }
+}
+
+/** @throws {NetError} Forbidden: nothing is attached to a network of this kind */
+export function refuseFixed({ drivers }: CnmDeps, network: Network): void {
+  const { fixed } = drivers.get(network.driver)
+  if (fixed !== undefined) throw forbidden(`nothing is attached to network ${network.name}: ${fixed}`)
+}
+
 /** The caller holds the network's lock. */
 export async function deleteNetwork(deps: CnmDeps, network: Network): Promise<void> {
+  if (deps.drivers.get(network.driver).fixed !== undefined)
+    throw forbidden(`network ${network.name} is part of every host and cannot be removed`)
   const endpoints = deps.state.endpointsOfNetwork(network.id)
   if (endpoints.length > 0)
     throw conflict(`network ${network.name} is in use by ${endpoints.map(endpoint => endpoint.name).join(', ')}`)

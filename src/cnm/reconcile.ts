@@ -27,10 +27,12 @@ async function take(deps: EndpointDeps, step: Step, report: ReconcileReport): Pr
   try {
     await step.apply()
     report.changes.push(step.words)
+    deps.events.emit({ type: 'reconcile', action: 'change', words: step.words })
     deps.log.info({ change: step.words }, 'reconciled')
   } catch (error) {
     // the others are still worth doing; this one is in the next plan again
     report.failures.push(`${step.words}: ${messageOf(error)}`)
+    deps.events.emit({ type: 'reconcile', action: 'failure', words: `${step.words}: ${messageOf(error)}` })
     deps.log.error({ change: step.words, err: error }, 'could not reconcile')
   }
 }
@@ -119,7 +121,7 @@ function hostSteps(deps: EndpointDeps): Promise<Step[]> {
 
 async function insideSteps(deps: EndpointDeps): Promise<Step[]> {
   return deps.state.sandboxes().flatMap(sandbox => {
-    if (!deps.namespaces.exists(sandbox.netns)) return []
+    if (sandbox.shares !== undefined || !deps.namespaces.exists(sandbox.netns)) return []
     const endpoints = attached(deps, sandbox)
     // in a dry run a missing link is still missing here, and has been told of already
     if (!endpoints.every(endpoint => hasLink(deps, sandbox, endpoint))) return []

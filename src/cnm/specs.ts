@@ -1,4 +1,15 @@
-import type { Door, Endpoint, ExtraHost, Family, Network, PortSpec, Route, Sandbox, SandboxDns } from './types.js'
+import type {
+  Door,
+  Endpoint,
+  ExtraHost,
+  Family,
+  Network,
+  PortBinding,
+  PortSpec,
+  Route,
+  Sandbox,
+  SandboxDns,
+} from './types.js'
 
 /** What the doors (REST, CLI, Docker) ask of the controller, and what it shows them. Plain data. */
 
@@ -22,6 +33,8 @@ export interface SandboxSpec {
   netns?: string
   /** adopt the namespace of this process */
   pid?: number
+  /** `host`, or `container:NAME`: another sandbox, or a Docker container */
+  share?: string
   ephemeral?: boolean
   dns?: SandboxDns
   hostname?: string
@@ -54,6 +67,42 @@ export interface SandboxView extends Sandbox {
   endpoints: EndpointView[]
   /** the namespace is not there now (its process ended, or somebody removed it) */
   missing: boolean
+}
+
+/** What a name or an id means, of whatever kind. */
+export type Inspected =
+  | ({ kind: 'network' } & NetworkView)
+  | ({ kind: 'sandbox' } & SandboxView)
+  | ({ kind: 'endpoint' } & EndpointView)
+
+/** One change, on one line. */
+export interface Event {
+  /** ISO 8601 */
+  time: string
+  type: 'network' | 'sandbox' | 'endpoint' | 'reconcile' | 'events'
+  /** `create`, `remove`, `update`, `connect`, `disconnect`, `publish`, `revoke`; of reconcile `change` or `failure`; of events `begin` or `lost` */
+  action: string
+  /** of the object */
+  id?: string
+  name?: string
+  /** of an endpoint: the network's name */
+  network?: string
+  /** of an endpoint: the sandbox's name, or dockerd's path of the container's namespace */
+  sandbox?: string
+  addresses?: string[]
+  bindings?: PortBinding[]
+  /** who made the object */
+  createdBy?: Door
+  /** of reconcile and events: what happened */
+  words?: string
+}
+
+export interface EventsOptions {
+  /** absent: from now on */
+  since?: Date
+  /** absent: for ever */
+  until?: Date
+  signal: AbortSignal
 }
 
 export interface ReconcileReport {
@@ -91,6 +140,8 @@ export interface DockerEndpointSpec {
   /** CIDRs that dockerd chose; ours to record */
   addresses: string[]
   mac?: string
+  /** the user's `driver-opt=`, without those that are dockerd's own affair */
+  options?: Record<string, string>
 }
 
 export interface DockerJoin {

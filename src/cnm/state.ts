@@ -1,6 +1,6 @@
 import { conflict, invalid, notFound } from '../errors.js'
 import { absent, del, put, type Store, StoreConflict } from '../store/store.js'
-import type { ChangedObjects } from './names.js'
+import type { Change } from './changes.js'
 import type { Endpoint, Network, Sandbox } from './types.js'
 
 const key = {
@@ -24,13 +24,17 @@ export class State {
   /** intents of this process, which are no leftovers */
   readonly #intended = new Set<string>()
 
-  #committed: (what: ChangedObjects) => void = () => {}
+  readonly #listeners: ((change: Change) => void)[] = []
 
   constructor(readonly store: Store) {}
 
   /** Be told of every change, right after both the store and the copy have it. The listener must not throw. */
-  onCommit(listener: (what: ChangedObjects) => void): void {
-    this.#committed = listener
+  onCommit(listener: (change: Change) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  #changed(change: Change): void {
+    for (const listener of this.#listeners) listener(change)
   }
 
   async load(): Promise<void> {
@@ -86,7 +90,7 @@ export class State {
       throw error
     }
     this.#networks.set(network.id, renamed)
-    this.#committed('networks')
+    this.#changed({ of: 'network', before: network, after: renamed })
     return renamed
   }
 
@@ -116,19 +120,20 @@ export class State {
       [key.network(network.id), network],
     ])
     this.#networks.set(network.id, network)
-    this.#committed('networks')
+    this.#changed({ of: 'network', after: network })
   }
 
   async updateNetwork(network: Network): Promise<void> {
     await this.store.txn([], [put(key.network(network.id), network)])
+    const before = this.#networks.get(network.id) ?? network
     this.#networks.set(network.id, network)
-    this.#committed('networks')
+    this.#changed({ of: 'network', before, after: network })
   }
 
   async deleteNetwork(network: Network): Promise<void> {
     await this.store.txn([], [del(key.networkName(network.name)), del(key.network(network.id))])
     this.#networks.delete(network.id)
-    this.#committed('networks')
+    this.#changed({ of: 'network', before: network })
   }
 
   /**
@@ -157,25 +162,38 @@ export class State {
     ]
     await this.#create(`sandbox name ${sandbox.name} is taken`, entries, [key.sandboxIntent(sandbox.id)])
     this.#sandboxes.set(sandbox.id, sandbox)
-    this.#committed('sandboxes')
+    this.#changed({ of: 'sandbox', after: sandbox })
   }
 
   async deleteSandbox(sandbox: Sandbox): Promise<void> {
     await this.store.txn([], [del(key.sandboxName(sandbox.name)), del(key.sandbox(sandbox.id))])
     this.#sandboxes.delete(sandbox.id)
-    this.#committed('sandboxes')
+    this.#changed({ of: 'sandbox', before: sandbox })
   }
 
   async putEndpoint(endpoint: Endpoint): Promise<void> {
+    const before = this.#endpoints.get(endpoint.id)
     await this.store.txn([], [put(key.endpoint(endpoint), endpoint)])
     this.#endpoints.set(endpoint.id, endpoint)
-    this.#committed('endpoints')
+    this.#endpointChanged(before, endpoint)
   }
 
   async deleteEndpoint(endpoint: Endpoint): Promise<void> {
+    const before = this.#endpoints.get(endpoint.id)
     await this.store.txn([], [del(key.endpoint(endpoint))])
     this.#endpoints.delete(endpoint.id)
-    this.#committed('endpoints')
+    this.#endpointChanged(before, undefined)
+  }
+
+  #endpointChanged(before: Endpoint | undefined, after: Endpoint | undefined): void {
+    const { networkId = '', sandboxId = '', sandboxKey = '' } = { ...before, ...after }
+    this.#changed({
+      of: 'endpoint',
+      ...(before === undefined ? {} : { before }),
+      ...(after === undefined ? {} : { after }),
+      network: this.#networks.get(networkId)?.name ?? '',
+      sandbox: this.#sandboxes.get(sandboxId)?.name ?? sandboxKey,
+    })
   }
 
   async #create(taken: string, entries: [string, unknown][], done: string[] = []): Promise<void> {

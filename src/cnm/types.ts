@@ -54,6 +54,8 @@ export interface Sandbox {
   owned: boolean
   /** made by `tsnet run --rm`: gone for good when its namespace is */
   ephemeral: boolean
+  /** the namespace is another one's: nothing is connected to it or configured in it through this sandbox */
+  shares?: Share
   /** where it looks for names that are not of its networks, and what it appends to short ones; absent: as the host does */
   dns?: SandboxDns
   /** of commands in it; absent: the host's */
@@ -75,11 +77,38 @@ export interface ExtraHost {
   address: string
 }
 
+/** Whose namespace a sandbox shares: the host's, that of another sandbox of ours, or that of a Docker container. */
+export interface Share {
+  with: 'host' | 'sandbox' | 'container'
+  /** of the other sandbox or the container */
+  id?: string
+  name: string
+  /** the container's own files, by their names in /etc */
+  files?: Record<string, string>
+}
+
 export interface Route {
   /** CIDR */
   destination: string
   /** next hop; absent: on link */
   via?: string
+}
+
+/** A neighbour that nobody needs to ask for: `ip neighbour add ADDRESS lladdr MAC nud permanent`. */
+export interface StaticNeighbour {
+  address: string
+  mac: string
+}
+
+/** As src/cnm/endpoint-options.ts reads them. */
+export interface EndpointOptions {
+  /** of a sandbox's gateways the one with the highest number wins */
+  gw_priority: number
+  /** of this endpoint's routes; 0: the kernel's own choice */
+  metric: number
+  /** names with IFNAME where the interface's name belongs */
+  sysctls: Record<string, string>
+  neighbours: StaticNeighbour[]
 }
 
 export type Protocol = 'tcp' | 'udp' | 'sctp'
@@ -131,6 +160,8 @@ export interface Endpoint {
   ifname?: string
   aliases: string[]
   routes: Route[]
+  /** absent when none was given */
+  options?: EndpointOptions
   /** what was asked */
   ports: PortSpec[]
   /** what is published now */

@@ -132,7 +132,9 @@ export class NameServer implements NameService {
   }
 
   #compareSandboxes(): void {
-    const wanted = new Map(this.#world.sandboxes().map(sandbox => [sandbox.id, sandbox]))
+    // one that shares another's namespace finds the resolver of that one there
+    const own = this.#world.sandboxes().filter(({ shares }) => shares === undefined)
+    const wanted = new Map(own.map(sandbox => [sandbox.id, sandbox]))
     for (const { sandbox } of [...this.#inside.values()]) if (!wanted.has(sandbox.id)) this.release(sandbox)
     for (const sandbox of wanted.values()) if (!this.#inside.has(sandbox.id)) this.#listenInside(sandbox)
   }

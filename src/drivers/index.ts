@@ -5,11 +5,12 @@ import { suggestion } from '../nearest.js'
 import { diff } from '../reconcile.js'
 import { bridge } from './bridge/driver.js'
 import type { DriverDeps, HostDriver } from './driver-deps.js'
+import { host, none } from './fixed.js'
 import { macvlan } from './macvlan/driver.js'
 import { isMarked } from './mark.js'
 
 /** The only list of drivers: a new one is its own file and a line here. */
-const factories = { bridge, macvlan }
+const factories = { bridge, macvlan, host, none }
 
 /** Each driver reads only networks whose options it parsed itself, so the set need not know their type. */
 type AnyDriver = HostDriver<unknown>
@@ -25,6 +26,7 @@ export function createDrivers(deps: DriverDeps): Drivers {
       const known = [...drivers.keys()]
       throw invalid(`unknown driver ${type}${suggestion(type, known)}; known: ${known.join(', ')}`)
     },
+    fixed: () => [...drivers].filter(([, driver]) => driver.fixed !== undefined).map(([type]) => type),
     async plan(wanted: readonly WantedNetwork[]): Promise<Step[]> {
       const steps: Step[] = []
       const shares = [...drivers].map(([type, driver]) => ({

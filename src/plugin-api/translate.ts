@@ -59,6 +59,7 @@ export function endpointSpecOf(request: CreateEndpoint): DockerEndpointSpec {
     endpointId: request.EndpointID,
     addresses: [Address, AddressIPv6].filter(address => address !== undefined),
     ...(mac !== undefined && { mac }),
+    ...(request.Options.user !== undefined && { options: request.Options.user }),
   }
 }
 

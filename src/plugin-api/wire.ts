@@ -93,6 +93,14 @@ export type IpamData = z.output<typeof ipamData>
 
 const portmapKey = 'com.docker.network.portmap'
 const macKey = 'com.docker.network.endpoint.macaddress'
+/** `docker run --network name=...,driver-opt=KEY=VALUE` stands beside what dockerd says itself, under names that begin so. */
+const dockersOwn = /^com\.docker\.(?!network\.endpoint\.sysctls$)/
+function userOptionsOf(options: object): Record<string, string> | undefined {
+  const found = Object.entries(options).filter(
+    (entry): entry is [string, string] => typeof entry[1] === 'string' && !dockersOwn.test(entry[0]),
+  )
+  return found.length === 0 ? undefined : Object.fromEntries(found)
+}
 const noOptions = z.object({}).transform(() => ({}))
 
 const networkOptions = orElse(
@@ -129,10 +137,11 @@ export const createEndpoint = endpoint.extend({
     () => ({ Address: undefined, AddressIPv6: undefined, MacAddress: undefined }),
   ),
   Options: orElse(
-    object({ [macKey]: optionalText(z.union([mac, base64Mac], rule('a MAC address'))) }).transform(options => ({
-      mac: options[macKey],
-    })),
-    () => ({ mac: undefined }),
+    z
+      .looseObject({ [macKey]: optionalText(z.union([mac, base64Mac], rule('a MAC address'))) }, rule('an object'))
+      .refine(have => Object.keys(have).length <= maxOptions, { error: `must have at most ${maxOptions} entries` })
+      .transform(options => ({ mac: options[macKey], user: userOptionsOf(options) })),
+    () => ({ mac: undefined, user: undefined }),
   ),
 })
 export type CreateEndpoint = z.output<typeof createEndpoint>

@@ -3,16 +3,19 @@ import { basename, dirname } from 'node:path'
 import { messageOf } from '../errors.js'
 import { hasCode } from '../netlink/libc.js'
 import { bindMount, mountFilesystem, unshareMounts } from '../netlink/mounts.js'
-import { enterNetnsForGood, openNetns } from '../netlink/netns.js'
+import { currentNetns, enterNetnsForGood, openNetns } from '../netlink/netns.js'
 import { takeHostname } from '../netlink/uts.js'
 
 /** A sandbox as far as entering it goes. */
 export interface Entrance {
-  name: string
+  /** under which /etc/netns has files for it; absent: none */
+  name?: string
   /** path of the namespace */
   netns: string
   /** absent: the host's */
   hostname?: string
+  /** paths of files elsewhere, by their names in /etc */
+  files?: Record<string, string>
 }
 
 /**
@@ -23,11 +26,15 @@ export interface Entrance {
  */
 export function enterSandbox(sandbox: Entrance, warn: (message: string) => void): void {
   const netns = openNetns(sandbox.netns)
+  const here = currentNetns()
+  const isHere = netns.identity() === here.identity()
+  here.close()
   enterNetnsForGood(netns)
   netns.close()
   unshareMounts()
   if (sandbox.hostname !== undefined) takeHostname(sandbox.hostname)
-  remountSys(warn)
+  // a second sysfs of one namespace is refused: EBUSY
+  if (!isHere) remountSys(warn)
   bindEtc(sandbox, warn)
 }
 
@@ -62,17 +69,20 @@ function openDirectory(path: string): number | undefined {
 }
 
 function bindEtc(sandbox: Entrance, warn: (message: string) => void): void {
-  const directory = `/etc/netns/${etcName(sandbox)}`
-  for (const name of entriesOf(directory))
+  for (const [name, path] of Object.entries(filesOf(sandbox)))
     attempt(
-      () => bindMount(`${directory}/${name}`, `/etc/${name}`),
-      message => warn(`${directory}/${name} over /etc/${name}: ${message}`),
+      () => bindMount(path, `/etc/${name}`),
+      message => warn(`${path} over /etc/${name}: ${message}`),
     )
 }
 
-/** The name that `ip netns` has for the namespace, if it has one: an adopted namespace keeps its files. */
-const etcName = ({ name, netns }: Entrance): string =>
-  ['/run/netns', '/var/run/netns'].includes(dirname(netns)) ? basename(netns) : name
+function filesOf({ name, netns, files = {} }: Entrance): Record<string, string> {
+  if (name === undefined) return files
+  // an adopted namespace that has a name for `ip netns` keeps its files
+  const known = ['/run/netns', '/var/run/netns'].includes(dirname(netns)) ? basename(netns) : name
+  const directory = `/etc/netns/${known}`
+  return { ...Object.fromEntries(entriesOf(directory).map(file => [file, `${directory}/${file}`])), ...files }
+}
 
 function entriesOf(directory: string): string[] {
   try {

@@ -1,12 +1,12 @@
 import { join } from 'node:path'
-import type { Namespaces, Step, WantedSandbox } from '../cnm/driver.js'
+import type { Namespaces, SandboxLink, Step, WantedSandbox } from '../cnm/driver.js'
 import type { Sandbox } from '../cnm/types.js'
 import { Kernel } from '../netlink/kernel.js'
 import { createNetns, deleteNetns, type Netns, openNetns } from '../netlink/netns.js'
-import { linkSet } from '../netlink/requests.js'
+import { linkSet, neighbourReplace } from '../netlink/requests.js'
 import { writeSysctl } from '../netlink/sysctl.js'
 import { hostsText, isOurResolvConf, resolvConfText, SandboxFiles } from './files.js'
-import { planInside } from './wiring.js'
+import { namedFor, planInside } from './wiring.js'
 
 export interface SandboxPaths {
   /** where `ip netns` looks: /run/netns */
@@ -86,6 +86,24 @@ export class KernelNamespaces implements Namespaces {
       if (plan.requests.length > 0) kernel.apply(plan.requests)
     })
     for (const { file, text } of this.#fileChanges(wanted)) this.#files(wanted.sandbox).write(file, text)
+  }
+
+  adjust(path: string, mac: string, { sysctls, neighbours }: Pick<SandboxLink, 'sysctls' | 'neighbours'>): void {
+    this.#inside(path, (kernel, netns) => {
+      const link = kernel.links().find(candidate => candidate.mac === mac)
+      if (link === undefined) return
+      for (const [key, value] of Object.entries(namedFor(link.name, sysctls))) writeSysctl(netns, key, value)
+      kernel.apply(neighbours.map(neighbour => neighbourReplace({ index: link.index, ...neighbour })))
+    })
+  }
+
+  identity(path: string): string {
+    const netns = openNetns(path)
+    try {
+      return netns.identity()
+    } finally {
+      netns.close()
+    }
   }
 
   /** An adopted namespace keeps the files that it has. */

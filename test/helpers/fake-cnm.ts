@@ -1,7 +1,11 @@
 import type { Cnm, DockerDoor } from '../../src/cnm/cnm.js'
+import { EventLog } from '../../src/cnm/event-log.js'
 import type {
   ConnectSpec,
   EndpointView,
+  Event,
+  EventsOptions,
+  Inspected,
   NetworkSpec,
   NetworkView,
   ReconcileReport,
@@ -17,6 +21,7 @@ const epoch = '2026-01-02T03:04:05.000Z'
 
 /** The controller as the REST API sees it, in memory: the same refusals, no kernel. Remembers what it was asked to change. */
 export class FakeCnm implements Cnm {
+  readonly log = new EventLog()
   readonly calls: [Verb, ...unknown[]][] = []
   report: ReconcileReport = { dryRun: false, changes: [], failures: [] }
   /** makes and removes the namespace of a sandbox, where a test needs a real one */
@@ -90,12 +95,13 @@ export class FakeCnm implements Cnm {
     this.#called('createSandbox', spec)
     if (this.sandboxes().some(sandbox => sandbox.name === spec.name))
       throw within(`create sandbox ${spec.name}`, conflict('the name is taken'))
-    const owned = spec.netns === undefined && spec.pid === undefined
+    const owned = spec.netns === undefined && spec.pid === undefined && spec.share === undefined
+    const owner = spec.share === undefined ? undefined : this.sandbox(spec.share.replace('container:', ''))
     if (owned) this.namespaces.create(spec.name)
     const sandbox: SandboxView = {
       id: randomId(),
       name: spec.name,
-      netns: spec.netns ?? (spec.pid === undefined ? netnsPath(spec.name) : `/proc/${spec.pid}/ns/net`),
+      netns: owner?.netns ?? spec.netns ?? (spec.pid === undefined ? netnsPath(spec.name) : `/proc/${spec.pid}/ns/net`),
       owned,
       ephemeral: spec.ephemeral ?? false,
       createdAt: epoch,
@@ -168,6 +174,18 @@ export class FakeCnm implements Cnm {
 
   endpoints(): EndpointView[] {
     return this.sandboxes().flatMap(sandbox => sandbox.endpoints)
+  }
+
+  inspect(ref: string): Inspected[] {
+    return [
+      ...this.networks().map((network): Inspected => ({ kind: 'network', ...network })),
+      ...this.sandboxes().map((sandbox): Inspected => ({ kind: 'sandbox', ...sandbox })),
+      ...this.endpoints().map((endpoint): Inspected => ({ kind: 'endpoint', ...endpoint })),
+    ].filter(({ id, name }) => id === ref || name === ref)
+  }
+
+  events(options: EventsOptions): AsyncIterable<Event> {
+    return this.log.read(options)
   }
 
   async reconcile(options: { dryRun: boolean }): Promise<ReconcileReport> {

@@ -1,6 +1,10 @@
 import { Controller } from '../../src/cnm/controller.js'
+import type { Containers } from '../../src/cnm/driver.js'
+import { EventLog } from '../../src/cnm/event-log.js'
 import { type NameService, noNames } from '../../src/cnm/names.js'
+import { ensureFixedNetworks } from '../../src/cnm/networks.js'
 import { State } from '../../src/cnm/state.js'
+import { notFound } from '../../src/errors.js'
 import { Ipam } from '../../src/ipam/ipam.js'
 import { noLog } from '../../src/log.js'
 import { MemoryStore } from '../../src/store/memory.js'
@@ -15,6 +19,13 @@ export class FakeDaemon {
   names: NameService = noNames
   ipam!: Ipam
   cnm!: Controller
+  events!: EventLog
+  /** what Docker would say of its containers */
+  containers: Containers = {
+    find: async ref => {
+      throw notFound(`Docker has no container ${ref}`)
+    },
+  }
 
   static async start(): Promise<FakeDaemon> {
     const daemon = new FakeDaemon()
@@ -27,18 +38,14 @@ export class FakeDaemon {
     const hostSubnets = () => this.hostSubnets
     this.ipam = new Ipam({ store, hostSubnets, hostId: 'test', coolDownMs: 0 })
     await this.ipam.load()
+    this.events = new EventLog()
     const state = new State(store)
     await state.load()
     const drivers = fakeDrivers(world)
-    this.cnm = new Controller({
-      state,
-      ipam: this.ipam,
-      drivers,
-      namespaces,
-      names: this.names,
-      hostSubnets,
-      log: noLog,
-    })
+    const { ipam, containers, events, names } = this
+    const deps = { state, ipam, drivers, namespaces, containers, names, hostSubnets, events, log: noLog }
+    this.cnm = new Controller(deps)
+    await ensureFixedNetworks(deps)
   }
 
   /** Everything that exists: on the host, in the store, in the address pools. */

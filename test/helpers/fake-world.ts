@@ -94,6 +94,7 @@ export const fakeDrivers = (world: FakeWorld): Drivers => {
       if (type === 'bridge') return driver
       throw invalid(`unknown driver ${type}`)
     },
+    fixed: () => [],
     async plan(wanted: readonly WantedNetwork[]): Promise<Step[]> {
       return wanted
         .filter(({ network }) => !world.networks.has(networkKey(network)))
@@ -136,6 +137,8 @@ export class FakeNamespaces implements Namespaces {
     if (wanted.links.length > 0) this.world.verb('wire')
     this.wired.set(wanted.sandbox.netns, this.#text(wanted))
   }
+  adjust(): void {}
+  identity = (path: string): string => path
   #text({ links, gateways }: WantedSandbox): string {
     return JSON.stringify([links.map(({ ifname, addresses }) => [ifname, addresses]), gateways])
   }

@@ -92,7 +92,9 @@ describe('a bridge network', () => {
     const id = host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24', '--label', 'team=web')
     attach('lab', 'a')
     expect(host.tsnetJson('network', 'ls')).toMatchObject([
+      { name: 'host', driver: 'host' },
       { id, name: 'lab', driver: 'bridge', labels: { team: 'web' } },
+      { name: 'none', driver: 'none' },
     ])
     expect(host.tsnetJson('network', 'inspect', 'lab')).toMatchObject([
       {

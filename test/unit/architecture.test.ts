@@ -15,6 +15,7 @@ const leaves = [
   'names',
   'marks',
   'nearest',
+  'options',
   'version',
   'ports',
   'net',
@@ -30,6 +31,7 @@ const arrows: Record<string, readonly string[] | 'everything'> = {
   dns: ['cnm', 'netlink', 'firewall'],
   sandbox: ['cnm', 'netlink'],
   drivers: ['cnm', 'netlink', 'firewall', 'store'],
+  dockerd: ['cnm'],
   cnm: ['ipam', 'store'],
   'plugin-api': ['cnm'],
   api: ['cnm'],
@@ -46,6 +48,7 @@ const contracts: Record<string, readonly string[]> = {
   drivers: ['src/cnm/driver.ts', sharedShapes],
   sandbox: ['src/cnm/driver.ts', sharedShapes],
   dns: ['src/cnm/names.ts', sharedShapes],
+  dockerd: ['src/cnm/driver.ts', sharedShapes],
   cli: ['src/cnm/specs.ts', sharedShapes],
 }
 

@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { bridgeOptions } from '../../src/drivers/bridge/options.js'
-import { helpOf, option, parseBoolean, parseOptions } from '../../src/drivers/options.js'
 import { conflict, doing, exitCodeOf, httpStatusOf, invalid, messageOf } from '../../src/errors.js'
 import { checkLinkName, checkObjectName, parseMac, randomMac } from '../../src/names.js'
 import { nearest } from '../../src/nearest.js'
+import { helpOf, option, parseBoolean, parseOptions } from '../../src/options.js'
 import { diff } from '../../src/reconcile.js'
 
 describe('errors', () => {
@@ -95,7 +95,7 @@ describe('option tables', () => {
     [{ host_binding: 'localhost' }, 'option host_binding=localhost must be an IP address'],
     [{ ['__proto__']: 'x' }, 'unknown option __proto__'],
   ])('%j is refused with the value and the rule', (raw, message) => {
-    const parse = () => parseOptions('bridge', bridgeOptions, raw as Record<string, string>)
+    const parse = () => parseOptions('driver bridge', bridgeOptions, raw as Record<string, string>)
     expect(parse).toThrow(message)
     expect(parse).toThrow(expect.objectContaining({ kind: invalid('').kind }))
   })

@@ -161,11 +161,11 @@ describe('networks', () => {
 })
 
 describe('endpoints', () => {
-  const request = (MacAddress?: string, optionMac?: string): CreateEndpoint => ({
+  const request = (MacAddress?: string, optionMac?: string, user?: Record<string, string>): CreateEndpoint => ({
     NetworkID: nid,
     EndpointID: eid,
     Interface: { Address: '10.20.0.2/24', AddressIPv6: 'fd00:20::2/64', MacAddress },
-    Options: { mac: optionMac },
+    Options: { mac: optionMac, user },
   })
   const mac = '02:42:0a:14:00:02'
   const ours = '02:42:aa:aa:aa:aa'
@@ -175,6 +175,8 @@ describe('endpoints', () => {
     expect(endpointSpecOf(request())).toEqual(want)
     expect(endpointSpecOf(request(mac))).toEqual({ ...want, mac })
     expect(endpointSpecOf(request(undefined, mac))).toEqual({ ...want, mac })
+    const options = { neighbours: '10.20.0.9=02:00:00:00:00:09' }
+    expect(endpointSpecOf(request(undefined, undefined, options))).toEqual({ ...want, options })
   })
 
   it('are answered with our MAC only where dockerd has none, and never with an address', () => {

@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { daemonOptionTable } from '../../src/cli/daemon-options.js'
 import { createProgram } from '../../src/cli/program.js'
+import { endpointOptions } from '../../src/cnm/endpoint-options.js'
 import { bridgeOptions } from '../../src/drivers/bridge/options.js'
 import { macvlanOptions } from '../../src/drivers/macvlan/options.js'
-import { helpOf } from '../../src/drivers/options.js'
+import { helpOf } from '../../src/options.js'
 import { repo } from '../helpers/machine.js'
 
 // The README's tables of options are those of the code. A row that is missing here is printed as it should be.
@@ -20,8 +21,15 @@ test.each([
   ['macvlan', macvlanOptions],
 ])('README lists every option of %s networks with both names, its default and its meaning', (_driver, table) => {
   const rows = helpOf(table).map(
-    ({ name, alias = name, default: standard, help }) =>
-      `| \`${name}\` | \`${alias}\` | ${standard && `\`${standard}\``} | ${cell(help)} |`,
+    ({ name, alias, default: standard, help }) =>
+      `| \`${name}\` | ${alias === undefined ? '' : `\`${alias}\``} | ${standard && `\`${standard}\``} | ${cell(help)} |`,
+  )
+  expect(missingFrom(rows)).toEqual([])
+})
+
+test('README lists every option of an attachment', () => {
+  const rows = helpOf(endpointOptions).map(
+    ({ name, default: standard, help }) => `| \`${name}\` | ${standard && `\`${standard}\``} | ${cell(help)} |`,
   )
   expect(missingFrom(rows)).toEqual([])
 })

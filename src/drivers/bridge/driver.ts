@@ -8,13 +8,14 @@ import { shortId } from '../../names.js'
 import { addressOf, holds, hostOverlap } from '../../net/subnets.js'
 import { openNetns } from '../../netlink/netns.js'
 import { linkAdd } from '../../netlink/requests.js'
+import { helpOf, parseOptions } from '../../options.js'
 import { formatBinding } from '../../ports/spec.js'
 import { diff } from '../../reconcile.js'
 import { withUndo } from '../../undo.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { forwardingSteps } from '../forwarding.js'
 import { isMarked, isMarkOf, markOf } from '../mark.js'
-import { helpOf, parseOptions } from '../options.js'
+import { checkNetworkRoutes, networkRoutes } from '../routes.js'
 import {
   type BridgeNetwork,
   bridgeNameOf,
@@ -45,7 +46,7 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
   }
 
   parseOptions(raw: Readonly<Record<string, string>>): BridgeOptions {
-    return parseOptions('bridge', bridgeOptions, raw)
+    return parseOptions('driver bridge', bridgeOptions, raw)
   }
 
   optionHelp() {
@@ -71,6 +72,7 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
     }
     if (network.options.mtu < 1280 && network.subnets.some(({ family }) => family === 6))
       throw invalid(`option mtu=${network.options.mtu} is too small for IPv6, which needs 1280`)
+    checkNetworkRoutes(network, network.options.routes)
   }
 
   async ensureNetwork(network: BridgeNetwork, before?: BridgeNetwork): Promise<void> {
@@ -129,7 +131,7 @@ class BridgeDriver implements HostDriver<BridgeOptions> {
       link: endpoint.ifname ?? peerLinkName(endpoint),
       mtu: network.options.mtu,
       gateways: {},
-      routes: [],
+      routes: networkRoutes(network, endpoint, network.options.routes ?? []),
     }
     for (const { family, gateway, subnet } of network.subnets) {
       if (gateway === undefined || !endpoint.addresses.some(address => holds(subnet, addressOf(address)))) continue

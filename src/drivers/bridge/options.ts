@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { checkLinkName } from '../../names.js'
-import { ifprefixOption, type OptionsOf, option, parseBoolean, parseWhole } from '../options.js'
+import { ifprefixOption, type OptionsOf, option, parseBoolean, parseWhole } from '../../options.js'
+import { routesOption } from '../routes.js'
 
 /** Short name, Docker's name (drivers/bridge/labels.go and netlabel/labels.go in moby), default, rule and help of every bridge option. */
 export const bridgeOptions = {
@@ -41,6 +42,7 @@ export const bridgeOptions = {
     parse: parseBoolean,
     help: 'put no IPv4 address on the bridge: the gateway is somewhere else on its segment',
   }),
+  routes: routesOption,
   internal: option({
     alias: 'com.docker.network.internal',
     default: false,

@@ -7,9 +7,9 @@ import { Kernel } from '../../netlink/kernel.js'
 import { type Netns, openNetns } from '../../netlink/netns.js'
 import type { Link } from '../../netlink/objects.js'
 import { linkAdd } from '../../netlink/requests.js'
+import { helpOf, parseOptions } from '../../options.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { isMarked, markOf } from '../mark.js'
-import { helpOf, parseOptions } from '../options.js'
 import { addHostRoutes, deleteHostRoutes, hostAccessSteps, hostLinkOf } from './host-access.js'
 import { type MacvlanOptions, macvlanOptions } from './options.js'
 import {
@@ -43,7 +43,7 @@ class MacvlanDriver implements HostDriver<MacvlanOptions> {
   }
 
   parseOptions(raw: Readonly<Record<string, string>>): MacvlanOptions {
-    const options = parseOptions('macvlan', macvlanOptions, raw)
+    const options = parseOptions('driver macvlan', macvlanOptions, raw)
     return options.parent === '' ? { ...options, internal: true } : options
   }
 

@@ -1,5 +1,5 @@
 import { checkLinkName } from '../../names.js'
-import { ifprefixOption, type OptionsOf, option, parseBoolean, parseWhole } from '../options.js'
+import { ifprefixOption, type OptionsOf, option, parseBoolean, parseWhole } from '../../options.js'
 
 const modes = ['bridge', 'private', 'vepa', 'passthru'] as const
 export type MacvlanMode = (typeof modes)[number]

@@ -1,8 +1,7 @@
-import type { OptionHelp } from '../cnm/driver.js'
-import { invalid, messageOf, NetError } from '../errors.js'
-import { suggestion } from '../nearest.js'
+import { invalid, messageOf, NetError } from './errors.js'
+import { suggestion } from './nearest.js'
 
-/** One `-o key=value` of a driver: its row is all there is to an option. */
+/** One `-o key=value`, of a driver's network or of an endpoint: its row is all there is to an option. */
 export interface Option<T> {
   /** Docker's name for it */
   alias?: string
@@ -24,6 +23,17 @@ export function parseBoolean(text: string): boolean {
   if (/^(0|f|false)$/i.test(text)) return false
   throw new Error('must be true or false')
 }
+
+/** Text such as `10.30.0.7=02:42:0a:1e:00:07,fd00::7=...`: pairs between commas. */
+export const parsePairs = (text: string): [string, string][] =>
+  text
+    .split(',')
+    .filter(pair => pair !== '')
+    .map(pair => {
+      const at = pair.indexOf('=')
+      if (at < 1) throw new Error('must be NAME=VALUE, several of them with commas in between')
+      return [pair.slice(0, at).trim(), pair.slice(at + 1).trim()]
+    })
 
 export const parseWhole =
   (least: number, most: number) =>
@@ -50,11 +60,12 @@ function parsePrefix(text: string): string {
 }
 
 /**
- * Read raw options by a driver's table: both names of a row are known, what is absent has its default.
+ * Read raw options by a table: both names of a row are known, what is absent has its default.
+ * `whose` ends the message about an unknown key: `driver bridge`.
  * @throws {NetError} InvalidParameter naming the key, the value and the rule; for an unknown key, the nearest known one
  */
 export function parseOptions<T extends OptionTable>(
-  driver: string,
+  whose: string,
   table: T,
   raw: Readonly<Record<string, string>>,
 ): OptionsOf<T> {
@@ -67,8 +78,7 @@ export function parseOptions<T extends OptionTable>(
   for (const [name, row] of Object.entries(table)) parsed[name] = row.default
   for (const [key, text] of Object.entries(raw)) {
     const name = nameOf.get(key)
-    if (name === undefined)
-      throw invalid(`unknown option ${key} for driver ${driver}${suggestion(key, [...nameOf.keys()])}`)
+    if (name === undefined) throw invalid(`unknown option ${key} for ${whose}${suggestion(key, [...nameOf.keys()])}`)
     try {
       parsed[name] = table[name]?.parse(text)
     } catch (error) {
@@ -79,10 +89,19 @@ export function parseOptions<T extends OptionTable>(
   return parsed as OptionsOf<T>
 }
 
+/** A row for help texts and documents. */
+export interface OptionHelp {
+  name: string
+  /** Docker's name for it */
+  alias?: string
+  default: string
+  help: string
+}
+
 export const helpOf = (table: OptionTable): OptionHelp[] =>
   Object.entries(table).map(([name, row]) => ({
     name,
     ...(row.alias === undefined ? {} : { alias: row.alias }),
-    default: String(row.default),
+    default: typeof row.default === 'object' ? '' : String(row.default),
     help: row.help,
   }))

@@ -1,0 +1,2 @@
+/** What stands below a command's help. */
+export const examples = (...lines: string[]): string => `\nExamples:\n${lines.map(line => `  ${line}`).join('\n')}`
