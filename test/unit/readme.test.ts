@@ -21,8 +21,8 @@ test.each([
   ['macvlan', macvlanOptions],
 ])('README lists every option of %s networks with both names, its default and its meaning', (_driver, table) => {
   const rows = helpOf(table).map(
-    ({ name, alias, default: standard, help }) =>
-      `| \`${name}\` | ${alias === undefined ? '' : `\`${alias}\``} | ${standard && `\`${standard}\``} | ${cell(help)} |`,
+    ({ name, alias = name, default: standard, help }) =>
+      `| \`${name}\` | \`${alias}\` | ${standard && `\`${standard}\``} | ${cell(help)} |`,
   )
   expect(missingFrom(rows)).toEqual([])
 })
