@@ -97,7 +97,7 @@ test('events tell of containers too', async () => {
     'remove',
   ])
   expect(lines.join('\n')).toMatch(
-    /endpoint connect docker-\S+ \(network=docker-\S+, sandbox=\/var\/run\/docker\/netns\/\w+, addresses=10\.20\.0\.2\/24, createdBy=docker\)/,
+    /endpoint connect \S+ \(network=\S+, sandbox=\/var\/run\/docker\/netns\/\w+, addresses=10\.20\.0\.2\/24, createdBy=docker\)/,
   )
 })
 
