@@ -43,6 +43,16 @@ export class Kernel {
     return new Kernel(translated(() => NetlinkSocket.open(netns)))
   }
 
+  /** The same for as long as `work` takes. */
+  static inside<T>(netns: Netns, work: (kernel: Kernel) => T): T {
+    const kernel = Kernel.open(netns)
+    try {
+      return work(kernel)
+    } finally {
+      kernel.close()
+    }
+  }
+
   /** Give back the sockets, after what is under way. */
   close(): void {
     this.socket.close()

@@ -43,7 +43,7 @@ export class KernelNamespaces implements Namespaces {
   create(sandbox: Sandbox): void {
     const netns = createNetns(sandbox.netns)
     try {
-      withKernel(netns, kernel => kernel.apply(linkSet({ name: 'lo', up: true })))
+      Kernel.inside(netns, kernel => kernel.apply(linkSet({ name: 'lo', up: true })))
       const files = this.#files(sandbox)
       files.write('hosts', hostsText(sandbox, []))
       files.write('resolv.conf', resolvConfText(sandbox))
@@ -130,18 +130,9 @@ export class KernelNamespaces implements Namespaces {
   #inside<T>(path: string, work: (kernel: Kernel, netns: Netns) => T): T {
     const netns = openNetns(path)
     try {
-      return withKernel(netns, kernel => work(kernel, netns))
+      return Kernel.inside(netns, kernel => work(kernel, netns))
     } finally {
       netns.close()
     }
-  }
-}
-
-function withKernel<T>(netns: Netns, work: (kernel: Kernel) => T): T {
-  const kernel = Kernel.open(netns)
-  try {
-    return work(kernel)
-  } finally {
-    kernel.close()
   }
 }

@@ -94,7 +94,7 @@ class MacvlanDriver implements HostDriver<MacvlanOptions> {
     try {
       this.#create(network, parent, { name: ifname, mac, netns, group: linkGroup })
     } catch (error) {
-      const there = codeOf(error) === 'EEXIST' ? withKernel(netns, kernel => kernel.link(ifname)) : undefined
+      const there = codeOf(error) === 'EEXIST' ? Kernel.inside(netns, kernel => kernel.link(ifname)) : undefined
       if (there?.group !== linkGroup || there.mac !== mac) throw error
     } finally {
       netns.close()
@@ -144,7 +144,7 @@ class MacvlanDriver implements HostDriver<MacvlanOptions> {
       return kindOf(error) === 'NotFound'
     }
     try {
-      return !withKernel(netns, kernel => kernel.links({ kind: 'macvlan' }).some(link => link.mac === mac))
+      return !Kernel.inside(netns, kernel => kernel.links({ kind: 'macvlan' }).some(link => link.mac === mac))
     } finally {
       netns.close()
     }
@@ -179,15 +179,6 @@ class MacvlanDriver implements HostDriver<MacvlanOptions> {
   /** The host's firewall sees nothing of the LAN: what the host itself says to endpoints, it says as to any machine. */
   elements() {
     return []
-  }
-}
-
-function withKernel<T>(netns: Netns, work: (kernel: Kernel) => T): T {
-  const kernel = Kernel.open(netns)
-  try {
-    return work(kernel)
-  } finally {
-    kernel.close()
   }
 }
 
