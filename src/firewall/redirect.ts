@@ -21,8 +21,7 @@ export function ensureRedirect(netns: Netns, { address, port, to }: Redirect): v
   const rule = (protocol: 'udp' | 'tcp'): string =>
     `ip daddr ${address} ${protocol} dport ${port} dnat to ${address}:${to[protocol]}`
   const commands = `
-    add table ${table}
-    delete table ${table}
+    create table ${table}
     table ${table} {
       chain output {
         type nat hook output priority -100; policy accept;
@@ -30,7 +29,15 @@ export function ensureRedirect(netns: Netns, { address, port, to }: Redirect): v
         ${rule('tcp')}
       }
     }`
-  inNetns(netns, () => nftHere(commands))
+  inNetns(netns, () => {
+    try {
+      nftHere(commands)
+    } catch {
+      // One is there. Not deleted blindly: after a deletion the kernel makes whoever closes the socket wait for an RCU
+      // grace period, 20 ms on the main thread for every new sandbox.
+      nftHere(`delete table ${table}\n${commands}`)
+    }
+  })
 }
 
 /** Absent is fine. */

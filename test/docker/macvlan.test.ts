@@ -11,7 +11,7 @@ import { ask, pings } from '../helpers/vantage.js'
 // - `--ipv4=false` of the IPAM matrix (v6 only, no ipam, enableIPv4 ignored) is an option of dockerd 28; so are the
 //   numbers of free addresses in `network inspect`, and interface names by endpoint (TestEndpointWithCustomIfname).
 // - dockerd before 28 asks no driver whether it wants a gateway, and makes one up: "no default route without a gateway" is
-//   tried in IPv6, where it does not, and by the protocol itself in test/contract/plugin-api.test.ts.
+//   tried by the command line in test/netns/macvlan.test.ts, and by the protocol itself in test/contract/plugin-api.test.ts.
 // - TestMACVlanDNS is about dockerd's own resolver; what our driver has to do with it is internal or not, tried here.
 
 let host: Host
