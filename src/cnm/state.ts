@@ -1,5 +1,5 @@
 import { conflict, invalid, notFound } from '../errors.js'
-import { absent, del, put, type Store, StoreConflict } from '../store/store.js'
+import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
 import type { Change } from './changes.js'
 import type { Endpoint, Network, Sandbox } from './types.js'
 
@@ -53,7 +53,7 @@ export class State {
 
   /** Oldest first. */
   endpoints(): Endpoint[] {
-    return [...this.#endpoints.values()].sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))
+    return this.#oldestFirst(() => true)
   }
 
   /** By id, name, or the start of an id that fits only one. */
@@ -76,19 +76,15 @@ export class State {
   /** Give a network another name. */
   async renameNetwork(network: Network, name: string): Promise<Network> {
     const renamed = { ...network, name }
-    try {
-      await this.store.txn(
-        [absent(key.networkName(name))],
-        [
-          del(key.networkName(network.name)),
-          put(key.networkName(name), { id: network.id }),
-          put(key.network(network.id), renamed),
-        ],
-      )
-    } catch (error) {
-      if (error instanceof StoreConflict) throw conflict(`network name ${name} is taken`, { cause: error })
-      throw error
-    }
+    await this.#unlessTaken(
+      `network name ${name} is taken`,
+      [absent(key.networkName(name))],
+      [
+        del(key.networkName(network.name)),
+        put(key.networkName(name), { id: network.id }),
+        put(key.network(network.id), renamed),
+      ],
+    )
     this.#networks.set(network.id, renamed)
     this.#changed({ of: 'network', before: network, after: renamed })
     return renamed
@@ -99,11 +95,11 @@ export class State {
   }
 
   endpointsOfNetwork(networkId: string): Endpoint[] {
-    return this.endpoints().filter(endpoint => endpoint.networkId === networkId)
+    return this.#oldestFirst(endpoint => endpoint.networkId === networkId)
   }
 
   endpointsOfSandbox(sandboxId: string): Endpoint[] {
-    return this.endpoints().filter(endpoint => endpoint.sandboxId === sandboxId)
+    return this.#oldestFirst(endpoint => endpoint.sandboxId === sandboxId)
   }
 
   checkNetworkNameFree(name: string): void {
@@ -196,17 +192,34 @@ export class State {
     })
   }
 
-  async #create(taken: string, entries: [string, unknown][], done: string[] = []): Promise<void> {
+  /** Chosen before they are sorted: a connect asks for one sandbox's and has no use for the order of all the others. */
+  #oldestFirst(chosen: (endpoint: Endpoint) => boolean): Endpoint[] {
+    return [...this.#endpoints.values()].filter(chosen).sort(byAge)
+  }
+
+  #create(taken: string, entries: [string, unknown][], done: string[] = []): Promise<void> {
+    return this.#unlessTaken(
+      taken,
+      entries.map(([k]) => absent(k)),
+      [...entries.map(([k, value]) => put(k, value)), ...done.map(del)],
+    )
+  }
+
+  /** A transaction whose only race is for a name. */
+  async #unlessTaken(taken: string, conditions: Condition[], operations: Operation[]): Promise<void> {
     try {
-      await this.store.txn(
-        entries.map(([k]) => absent(k)),
-        [...entries.map(([k, value]) => put(k, value)), ...done.map(del)],
-      )
+      await this.store.txn(conditions, operations)
     } catch (error) {
       if (error instanceof StoreConflict) throw conflict(taken, { cause: error })
       throw error
     }
   }
+}
+
+/** Endpoints of one moment stand in the order of their ids: the same before and after a restart. */
+const byAge = (a: Endpoint, b: Endpoint): number => {
+  const [first, second] = [a.createdAt + a.id, b.createdAt + b.id]
+  return first < second ? -1 : first > second ? 1 : 0
 }
 
 const byName = (a: { name: string }, b: { name: string }): number => (a.name < b.name ? -1 : 1)
