@@ -4,6 +4,7 @@ import { linkGroup } from '../marks.js'
 import type { Kernel } from '../netlink/kernel.js'
 import type { Netns } from '../netlink/netns.js'
 import type { Link } from '../netlink/objects.js'
+import { listOf } from '../netlink/request.js'
 import { addressAdd, linkDelete, linkSet, neighbourReplace, type Request, type Requests } from '../netlink/requests.js'
 import { readSysctl } from '../netlink/sysctl.js'
 import { routeChanges } from './routes.js'
@@ -21,7 +22,7 @@ export function planInside(kernel: Kernel, netns: Netns, wanted: WantedSandbox):
   const plan: InsidePlan = { words: [], sysctls: [], requests: [] }
   const add: Add = (words, requests) => {
     plan.words.push(words)
-    plan.requests.push(...(Array.isArray(requests) ? requests : [requests as Request]))
+    plan.requests.push(...listOf(requests))
   }
   const links = new Map(kernel.links().map(link => [link.name, link]))
   const known = new Set(wanted.links.map(({ ifname }) => ifname))

@@ -1,20 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { Ipam, type IpamDeps } from '../../src/ipam/ipam.js'
 import { MemoryStore } from '../../src/store/memory.js'
-
-const start = async (deps: Partial<IpamDeps> = {}) => {
-  const ipam = new Ipam({ store: new MemoryStore(), hostSubnets: () => [], hostId: 'host-1', ...deps })
-  await ipam.load()
-  return ipam
-}
-const lab = (ipam: Ipam, subnet = '10.30.0.0/24', range?: string) =>
-  ipam.requestPool({ family: subnet.includes(':') ? 6 : 4, subnet, owner: 'network lab', ...(range && { range }) })
-const box = { owner: 'e1', ownerName: 'endpoint box' }
-const refusal = (work: Promise<unknown>) =>
-  work.then(
-    value => expect.fail(`it should have been refused, and gave ${JSON.stringify(value)}`),
-    ({ kind, message }) => ({ kind, message }),
-  )
+import { box, lab, refusal, start } from '../helpers/ipam.js'
 
 describe('addresses', () => {
   test.each([
