@@ -11,7 +11,9 @@ import {
   adoptSubnet,
   asksInternal,
   deleteNetwork,
+  dockerPlaceholder,
   establish,
+  networkLock,
   refuseFixed,
   reserveHostAddresses,
   subnetOf,
@@ -59,6 +61,7 @@ export class Docker implements DockerDoor {
       id: spec.networkId,
       name: dockerPlaceholder(spec.networkId),
       driver,
+      scope: this.#deps.drivers.get(driver).scope,
       options: parsed,
       subnets: [],
       internal: spec.internal || asksInternal(parsed),
@@ -323,8 +326,4 @@ export class Docker implements DockerDoor {
   }
 }
 
-export const networkLock = (id: string): string => `network:${id}`
 const lockOf = (network: Network): string => networkLock(network.id)
-
-/** What stands for a name until dockerd has told it. */
-export const dockerPlaceholder = (id: string): string => `docker-${shortId(id)}`

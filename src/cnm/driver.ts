@@ -41,6 +41,23 @@ export interface Wiring {
   place?: Place
 }
 
+/** What is behind another host's VTEP: one MAC address and the plain addresses that it answers to. */
+export interface Remote {
+  mac: string
+  addresses: readonly string[]
+  vtep: string
+}
+
+/** What drivers of global networks know of the other hosts. */
+export interface OtherHosts {
+  /** plain address of this host for the others, and the link that has it. @throws {NetError} Unavailable: there is none now */
+  underlay(): { vtep: string; link: string }
+  /** Everything of the network on other hosts; undefined while the cluster store has not told it yet: leave what is there. */
+  remotes(networkId: string): readonly Remote[] | undefined
+  /** VTEPs of the other hosts on the network, for what has to reach all of them. */
+  vteps(networkId: string): readonly string[]
+}
+
 /** A network with everything that should be attached to it. */
 export interface WantedNetwork<Options = unknown> {
   network: Network<Options>
@@ -68,6 +85,10 @@ export interface Driver<Options = unknown> {
   parseOptions(raw: Readonly<Record<string, string>>): Options
   /** Rows for help texts and documents: short name, Docker's name, default, help. */
   optionHelp(): OptionHelp[]
+  /** Choose what the options leave to us and no two networks may share, at random: asked again when another host has it. Absent: nothing. */
+  settle?(network: Network<Options>): Network<Options>
+  /** Pure: names for what no two networks of the cluster may share, as settled: `vni/4100`. */
+  unique?(network: Network<Options>): string[]
   /** Refuse what cannot work, before anything is made. `others` are the networks of this driver. */
   validate(network: Network<Options>, others: readonly Network<Options>[]): void
   /** Absent: nothing. Asked after `validate`, before the network is made. */
@@ -89,6 +110,8 @@ export interface Driver<Options = unknown> {
   /** Make exactly `endpoint.ports` reachable from outside; returns what was granted. Absent: this kind of network publishes nothing. */
   publish?(network: Network<Options>, endpoint: Endpoint): Promise<PortBinding[]>
   revoke?(network: Network<Options>, endpoint: Endpoint): Promise<void>
+  /** What is on other hosts has changed. Fine where the network's links are not there: ensureNetwork asks for all of it. */
+  updateRemotes?(network: Network<Options>, before: readonly Remote[], after: readonly Remote[]): void
 }
 
 /** All kinds of network together. */

@@ -2,7 +2,7 @@ import { isIP } from 'node:net'
 import { conflict, forbidden, invalid } from '../errors.js'
 import type { Ipam, Pool } from '../ipam/ipam.js'
 import type { Log } from '../log.js'
-import { checkObjectName, randomId } from '../names.js'
+import { checkObjectName, randomId, shortId } from '../names.js'
 import { addressOf, familyOf, holds, parseSubnet } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { Drivers } from './driver.js'
@@ -30,6 +30,10 @@ export const auxOwner = (name: string): string => `aux:${name}`
 /** An endpoint's address is owned by the endpoint's id. */
 export const isEndpointId = (owner: string): boolean => /^[0-9a-f]{64}$/.test(owner)
 
+export const networkLock = (id: string): string => `network:${id}`
+/** What stands for a name until dockerd has told it. */
+export const dockerPlaceholder = (id: string): string => `docker-${shortId(id)}`
+
 /** Make a network as the CLI and the API ask for it. The caller holds the lock of the name. */
 export async function createNetwork(deps: CnmDeps, spec: NetworkSpec): Promise<Network> {
   checkObjectName(spec.name, 'network')
@@ -41,6 +45,7 @@ export async function createNetwork(deps: CnmDeps, spec: NetworkSpec): Promise<N
     id: randomId(),
     name: spec.name,
     driver: type,
+    scope: deps.drivers.get(type).scope,
     options,
     subnets: [],
     internal: spec.internal === true || asksInternal(options),
@@ -83,6 +88,7 @@ export async function ensureFixedNetworks({ state, drivers, log }: CnmDeps): Pro
         id: randomId(),
         name,
         driver: name,
+        scope: 'local',
         options: {},
         subnets: [],
         internal: false,

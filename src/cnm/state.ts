@@ -38,7 +38,9 @@ export class State {
   }
 
   async load(): Promise<void> {
-    for (const { value } of (await this.store.list<Network>('network/')).entries) this.#networks.set(value.id, value)
+    // networks of 0.1 know no scope: all of them are local
+    for (const { value } of (await this.store.list<Network>('network/')).entries)
+      this.#networks.set(value.id, { ...value, scope: 'local' })
     for (const { value } of (await this.store.list<Sandbox>('sandbox/')).entries) this.#sandboxes.set(value.id, value)
     for (const { value } of (await this.store.list<Endpoint>('endpoint/')).entries) this.#endpoints.set(value.id, value)
   }

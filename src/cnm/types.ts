@@ -14,7 +14,7 @@ export interface Subnet {
   range?: string
   /** plain address, no prefix length; absent when the network has no gateway */
   gateway?: string
-  /** plain address by which the host itself is on the network, where the driver has it so (macvlan's `host_access`) */
+  /** plain address by which this host itself is on the network, where the driver has it so (macvlan's `host_access`, overlay) */
   hostAddress?: string
   /** addresses kept out of use, by the name the user gave */
   auxAddresses: Record<string, string>
@@ -32,6 +32,8 @@ export interface Network<Options = unknown> {
   name: string
   /** a row of drivers/index.ts */
   driver: string
+  /** local: of this host. global: of every host with the same cluster store, under the same id and name. */
+  scope: 'local' | 'global'
   /** as the driver's option table parsed them, under their short names */
   options: Options
   subnets: Subnet[]
@@ -40,7 +42,7 @@ export interface Network<Options = unknown> {
   createdBy: Door
   /** ISO 8601 */
   createdAt: string
-  /** ids of Docker networks attached to this one with `-o network=NAME` */
+  /** ids of this host's Docker networks attached to this one with `-o network=NAME` */
   dockerNetworkIds: string[]
 }
 
@@ -169,4 +171,39 @@ export interface Endpoint {
   /** created: has its addresses. joined: is wired to a sandbox. */
   state: 'created' | 'joined'
   createdAt: string
+}
+
+/** A host of the cluster, as it says of itself. */
+export interface Host {
+  /** `--host-name` */
+  name: string
+  /** made once, kept in the state directory: tells a host from another one of the same name */
+  id: string
+  /** plain address at which the other hosts send it VXLAN packets */
+  vtep: string
+  /** of tsnet */
+  version: string
+  /** ISO 8601; of the daemon */
+  startedAt: string
+}
+
+/** What a host has of a global network besides endpoints. */
+export interface Member {
+  networkId: string
+  /** name of the host */
+  host: string
+  /** the host's own addresses on the network, CIDRs; empty while nothing on the host is attached to it */
+  addresses: string[]
+  /** MAC address at which other hosts reach those */
+  mac: string
+  /** ids of the host's Docker networks attached to it */
+  dockerNetworkIds: string[]
+}
+
+/** An endpoint of a global network, as its host tells the others. */
+export interface Peer extends Endpoint {
+  /** name of the host */
+  host: string
+  /** the sandbox's name, or dockerd's path of the container's namespace */
+  sandbox: string
 }

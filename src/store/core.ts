@@ -235,8 +235,10 @@ class Staged {
   }
 
   txn(conditions: readonly Condition[], edits: readonly Edit[]): number {
-    for (const { key, revision } of conditions)
-      if ((this.#get(key)?.revision ?? 0) !== revision) throw new StoreConflict(key)
+    for (const condition of conditions) {
+      if ('emptyPrefix' in condition) this.#refuseKeys(condition.emptyPrefix)
+      else if ((this.#get(condition.key)?.revision ?? 0) !== condition.revision) throw new StoreConflict(condition.key)
+    }
     for (const edit of edits)
       if (edit.type === 'put' && edit.lease !== undefined && !this.#hasLease(edit.lease))
         throw notFound(`lease ${edit.lease} has ended`)
@@ -251,8 +253,11 @@ class Staged {
   endLease(id: string): number {
     if (!this.#hasLease(id)) return this.#revision
     this.batch.leases.set(id, undefined)
-    const keys = new Set([...this.#base.entries.keys(), ...this.#over.keys()])
-    return this.#commit([...keys].filter(key => this.#get(key)?.lease === id).map(key => ({ type: 'delete', key })))
+    return this.#commit(
+      this.#keys()
+        .filter(key => this.#get(key)?.lease === id)
+        .map(key => ({ type: 'delete', key })),
+    )
   }
 
   /** The journal has it: make it what everybody sees. */
@@ -272,6 +277,15 @@ class Staged {
     for (const edit of edits) this.#over.set(edit.key, edit.type === 'put' ? toStored(edit, revision) : undefined)
     this.batch.commits.push({ revision, edits })
     return revision
+  }
+
+  #refuseKeys(prefix: string): void {
+    if (this.#keys().some(key => key.startsWith(prefix) && this.#get(key) !== undefined))
+      throw new StoreConflict(prefix)
+  }
+
+  #keys(): string[] {
+    return [...new Set([...this.#base.entries.keys(), ...this.#over.keys()])]
   }
 
   #get(key: string): Stored | undefined {

@@ -18,7 +18,8 @@ export interface Store {
   txn(conditions: readonly Condition[], operations: readonly Operation[]): Promise<number>
   /**
    * Changes with a revision greater than `afterRevision`, one batch per transaction, until `signal` aborts.
-   * @throws {StoreCompacted} the store no longer knows that far back: list again and watch from there
+   * @throws {StoreCompacted} the store no longer knows that far back, or has not come that far (it was restored from a
+   *   backup): list again and watch from there
    */
   watch<T>(prefix: string, afterRevision: number, signal: AbortSignal): AsyncIterable<Change<T>[]>
   /** Keys put with this lease are deleted when it ends: not kept alive for `ttlMs`, or revoked. */
@@ -32,11 +33,11 @@ export interface Entry<T> {
   revision: number
 }
 
-/** `revision` 0: the key does not exist. Otherwise: the key is still as that revision wrote it. */
-export interface Condition {
-  key: string
-  revision: number
-}
+/**
+ * `revision` 0: the key does not exist. Otherwise: the key is still as that revision wrote it.
+ * `emptyPrefix`: no key starts with it.
+ */
+export type Condition = { key: string; revision: number } | { emptyPrefix: string }
 
 export type Operation =
   | { type: 'put'; key: string; value: unknown; lease?: string }
@@ -57,9 +58,10 @@ export interface Lease {
 export const put = (key: string, value: unknown): Operation => ({ type: 'put', key, value })
 export const del = (key: string): Operation => ({ type: 'delete', key })
 export const absent = (key: string): Condition => ({ key, revision: 0 })
+export const empty = (prefix: string): Condition => ({ emptyPrefix: prefix })
 export const unchanged = (entry: Entry<unknown>): Condition => ({ key: entry.key, revision: entry.revision })
 
-/** Somebody else was quicker: the one error for a lost race, whatever the store. */
+/** Somebody else was quicker: the one error for a lost race, whatever the store. `key` is the first condition that did not hold. */
 export class StoreConflict extends NetError {
   override readonly name = 'StoreConflict'
   constructor(readonly key: string) {

@@ -63,6 +63,7 @@ export class FakeCnm implements Cnm {
       createdBy: 'tsnet',
       createdAt: epoch,
       dockerNetworkIds: [],
+      scope: 'local',
       endpoints: [],
     }
     this.#networks.set(network.id, network)
