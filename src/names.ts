@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { invalid } from './errors.js'
 
 /** Names and ids: what they may look like, and how we make our own. One place, so that every door says the same. */
@@ -50,8 +50,16 @@ export function parseMac(text: string): string {
 }
 
 /** Locally administered, unicast. Random, so that an address given again soon does not meet an old neighbour entry that fits. */
-export function randomMac(): string {
-  const bytes = randomBytes(6)
+export const randomMac = (): string => localMac(randomBytes(6))
+
+/** Like a random one, but always the same for the same parts: whoever knows them knows the address. */
+export const derivedMac = (...parts: string[]): string =>
+  localMac(createHash('sha256').update(parts.join('\n')).digest().subarray(0, 6))
+
+/** By which the other hosts reach a host's own addresses on a global network. */
+export const hostMacOf = (networkId: string, host: string): string => derivedMac(networkId, host)
+
+function localMac(bytes: Uint8Array): string {
   const first = ((bytes[0] ?? 0) & 0xfc) | 0x02
   return [first, ...bytes.subarray(1)].map(byte => byte.toString(16).padStart(2, '0')).join(':')
 }

@@ -198,6 +198,8 @@ export interface Member {
   mac: string
   /** ids of the host's Docker networks attached to it */
   dockerNetworkIds: string[]
+  /** who hands out the addresses of the host's containers: our IPAM, or dockerd's own, which knows of no other host */
+  assignedBy: Door
 }
 
 /** An endpoint of a global network, as its host tells the others. */
