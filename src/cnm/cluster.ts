@@ -1,3 +1,4 @@
+import type { Remote } from './driver.js'
 import type { Endpoint, Host, Member, Network, Peer } from './types.js'
 
 /**
@@ -27,8 +28,11 @@ export interface Cluster {
   member(networkId: string): Member | undefined
   /** Record what this host has of a network, here and for the others, and follow what others have of it. @throws {NetError} Unavailable */
   putMember(member: Member): Promise<void>
-  /** Forget it: here when the others have been told, who are told later where the store does not answer. */
-  deleteMember(networkId: string): Promise<void>
+  /**
+   * Record that less is left of it, or with no address and no Docker network that nothing is: never refused, the others
+   * are told later where the store does not answer.
+   */
+  reduceMember(member: Member): Promise<void>
 
   /** Tell the others of an endpoint of this host, or of its changes. @throws {NetError} Unavailable, NotFound: the network is gone */
   publish(endpoint: Endpoint, sandbox: string): Promise<void>
@@ -73,6 +77,6 @@ export interface ClusterListener {
   up(): Promise<void>
   down(because: string): void
   networkChanged(before: Network | undefined, after: Network | undefined): void
-  /** Endpoints, members or VTEPs of other hosts have changed on a network that this host is a member of. */
-  remotesChanged(networkId: string): void
+  /** What is behind other hosts' VTEPs on a network that this host is a member of: only what changed. */
+  remotesChanged(networkId: string, before: readonly Remote[], after: readonly Remote[]): void
 }
