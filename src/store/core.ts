@@ -3,10 +3,11 @@ import {
   type Change,
   type Condition,
   type Entry,
+  forgottenBefore,
   type Lease,
   type Operation,
+  putBack,
   type Store,
-  StoreCompacted,
   StoreConflict,
 } from './store.js'
 
@@ -99,12 +100,12 @@ export class EmbeddedStore implements Store {
   }
 
   async txn(conditions: readonly Condition[], operations: readonly Operation[]): Promise<number> {
-    const edits = operations.map(toEdit)
-    if (new Set(edits.map(e => e.key)).size < edits.length) throw invalid('a transaction may change a key only once')
+    const edits = toEdits(operations)
     return this.#submit(staged => staged.txn(conditions, edits))
   }
 
   async *watch<T>(prefix: string, afterRevision: number, signal: AbortSignal): AsyncGenerator<Change<T>[]> {
+    if (afterRevision > this.#contents.revision) throw putBack(afterRevision)
     // Pulled from the log, so a watcher that is slow or gone costs nothing.
     for (let seen = afterRevision; !signal.aborted; seen++) {
       while (seen >= this.#contents.revision && !signal.aborted) {
@@ -116,14 +117,14 @@ export class EmbeddedStore implements Store {
       const { log } = this.#contents
       const oldest = log[0]?.revision ?? this.#contents.revision + 1
       const commit = log[seen + 1 - oldest]
-      if (!commit) throw new StoreCompacted(oldest)
+      if (!commit) throw forgottenBefore(oldest)
       const changes = commit.edits.filter(e => e.key.startsWith(prefix)).map(e => toChange<T>(e, commit.revision))
       if (changes.length > 0) yield changes
     }
   }
 
   async lease(ttlMs: number): Promise<Lease> {
-    if (!(ttlMs >= 1 && ttlMs <= longestTimerMs)) throw invalid(`a lease lasts 1 to ${longestTimerMs} ms, not ${ttlMs}`)
+    refuseTtl(ttlMs)
     const id = `${Date.now().toString(36)}-${++this.#lastLease}`
     await this.#submit(staged => staged.startLease(id, ttlMs))
     this.#startTimer(id, ttlMs)
@@ -299,6 +300,17 @@ class Staged {
 
 const toStored = ({ text, lease }: { text: string; lease?: string }, revision: number): Stored =>
   lease === undefined ? { text, revision } : { text, revision, lease }
+
+export function refuseTtl(ttlMs: number): void {
+  if (!(ttlMs >= 1 && ttlMs <= longestTimerMs)) throw invalid(`a lease lasts 1 to ${longestTimerMs} ms, not ${ttlMs}`)
+}
+
+/** What a transaction changes, once it is clear that it can: the same keys and values are refused by every store. */
+export function toEdits(operations: readonly Operation[]): Edit[] {
+  const edits = operations.map(toEdit)
+  if (new Set(edits.map(e => e.key)).size < edits.length) throw invalid('a transaction may change a key only once')
+  return edits
+}
 
 function toEdit(operation: Operation): Edit {
   const { key } = operation

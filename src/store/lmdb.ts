@@ -4,10 +4,8 @@ import { open, type RootDatabase } from 'lmdb'
 import { ensureDirectory } from '../directories.js'
 import { messageOf, NetError, unavailable } from '../errors.js'
 import { type Batch, type Commit, type Contents, EmbeddedStore, type Journal, logLength, nothing } from './core.js'
+import { formatRecord, parseRecord } from './record.js'
 import type { Store } from './store.js'
-
-/** The schema of every record in the file. A file with a higher number was written by a newer tsnet. */
-export const schemaVersion = 1
 
 type Key = ['revision'] | ['data', string] | ['log', number] | ['lease', string]
 
@@ -85,24 +83,13 @@ function checkHeader(path: string): void {
 
 const low32 = (word: bigint): bigint => BigInt.asUintN(32, word)
 
-/** Every record is JSON, `{ v: schema version, value }`. */
-const format = (value: unknown): string => JSON.stringify({ v: schemaVersion, value })
+const format = (value: unknown): string => formatRecord(JSON.stringify(value))
 
-function parse<T>(path: string, key: Key, text: string): T {
-  let record: { v?: unknown; value?: unknown } | null
-  try {
-    record = JSON.parse(text)
-  } catch (error) {
-    throw damaged(path, `the value of ${key.join(' ')} is not JSON`, error)
-  }
-  if (typeof record?.v !== 'number' || record.value === undefined)
-    throw damaged(path, `the value of ${key.join(' ')} has no schema version`)
-  if (record.v > schemaVersion)
-    throw unavailable(
-      `the store ${path} was written by a newer tsnet (schema ${record.v}, this one knows ${schemaVersion}): run that version, or ${startEmpty}`,
-    )
-  return record.value as T
-}
+const parse = <T>(path: string, key: Key, text: string): T =>
+  parseRecord(text, {
+    damaged: (why, cause) => damaged(path, `the value of ${key.join(' ')} ${why}`, cause),
+    newer: said => unavailable(`the store ${path} ${said}: run that version, or ${startEmpty}`),
+  })
 
 type DataRecord = { value: unknown; revision: number; lease?: string | undefined }
 

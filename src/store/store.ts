@@ -69,10 +69,17 @@ export class StoreConflict extends NetError {
   }
 }
 
-/** A watch asked for changes older than the store remembers. */
+/** A watch cannot tell all that happened after the revision it was asked for: the sentence says why. List again. */
 export class StoreCompacted extends NetError {
   override readonly name = 'StoreCompacted'
-  constructor(readonly oldestRevision: number) {
-    super('Unavailable', `changes before revision ${oldestRevision} are forgotten`)
+  constructor(why: string) {
+    super('Unavailable', why)
   }
 }
+
+export const forgottenBefore = (oldestRevision: number): StoreCompacted =>
+  new StoreCompacted(`changes before revision ${oldestRevision} are forgotten`)
+
+/** What comes next is not what came after `revision`. */
+export const putBack = (revision: number): StoreCompacted =>
+  new StoreCompacted(`the store was put back to a backup from before revision ${revision}`)

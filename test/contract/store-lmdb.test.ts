@@ -78,7 +78,7 @@ describe('the file', () => {
       expect((await first(2000)).value).toMatchObject([{ revision: 2001 }])
       const error = await first(1999).catch(e => e)
       expect(error).toBeInstanceOf(StoreCompacted)
-      expect(error.oldestRevision).toBe(2001)
+      expect(error.message).toBe('changes before revision 2001 are forgotten')
     })
   })
 
