@@ -64,7 +64,7 @@ export class DockerIpam {
     const pool = ipam.pool(request.poolId)
     if (pool === undefined) throw notFound(`there is no address pool ${request.poolId}`)
     if (request.gateway && request.address !== undefined)
-      if (ipam.holder(pool.id, request.address)?.owner === gatewayOwner)
+      if ((await ipam.holder(pool.id, request.address))?.owner === gatewayOwner)
         return withPrefixLength(request.address, pool.subnet)
     return await ipam.requestAddress(pool.id, {
       owner: request.gateway ? gatewayOwner : dockerOwner,
@@ -77,7 +77,7 @@ export class DockerIpam {
 
   async releaseAddress(poolId: string, address: string): Promise<void> {
     const { ipam, state } = this.#deps
-    const owner = ipam.holder(poolId, address)?.owner
+    const owner = (await ipam.holder(poolId, address))?.owner
     // an endpoint that is still there keeps its address, and a gateway is its network's
     if (owner === dockerOwner || (owner !== undefined && isEndpointId(owner) && state.endpoint(owner) === undefined))
       await ipam.releaseAddress(poolId, address, owner)

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { conflict, forbidden, invalid } from '../errors.js'
-import type { Ipam, Pool } from '../ipam/ipam.js'
+import type { Addresses, Pool } from '../ipam/ipam.js'
 import type { Log } from '../log.js'
 import { checkObjectName, randomId, shortId } from '../names.js'
 import { addressOf, familyOf, holds, parseSubnet } from '../net/subnets.js'
@@ -13,7 +13,7 @@ import type { Family, Network, Subnet } from './types.js'
 
 export interface CnmDeps {
   state: State
-  ipam: Ipam
+  ipam: Addresses
   drivers: Drivers
   /** CIDRs of the host's addresses and routes, the default routes left out */
   hostSubnets: () => string[]
@@ -258,7 +258,7 @@ export async function reserveHostAddresses({ ipam, drivers }: CnmDeps, network: 
     const { poolId } = subnet
     // one that the user has named, being the gateway or kept out of use, is reserved already
     for (const address of host.present)
-      if (holds(subnet.subnet, address) && ipam.holder(poolId, address) === undefined)
+      if (holds(subnet.subnet, address) && (await ipam.holder(poolId, address)) === undefined)
         await ipam.claim(poolId, address, auxOwner(host.link), `the host itself, on ${host.link}`)
     if (!host.wanted || subnet.hostAddress !== undefined) continue
     subnet.hostAddress = subnet.auxAddresses.host ?? (await chooseHostAddress(ipam, network, subnet))
@@ -268,7 +268,7 @@ export async function reserveHostAddresses({ ipam, drivers }: CnmDeps, network: 
 }
 
 async function chooseHostAddress(
-  ipam: Ipam,
+  ipam: Addresses,
   { name }: Network,
   { poolId, subnet, assignedBy }: Subnet,
 ): Promise<string> {

@@ -45,6 +45,11 @@ export class Allocator {
     return value
   }
 
+  /** Let the next serial choice begin here. */
+  goOnAt(value: bigint): void {
+    this.#lastSerial = value - 1n
+  }
+
   /** Take this address, which must be free. */
   take(value: bigint): void {
     this.#cooling.delete(value)

@@ -2,6 +2,7 @@ import { conflict, invalid } from '../errors.js'
 import {
   type Cidr,
   formatAddress,
+  formatCidr,
   hasAddress,
   hostSpan,
   intersect,
@@ -73,14 +74,7 @@ export class PoolBook {
 
   /** @throws {NetError} InvalidParameter: not an address that a host of this subnet may have */
   parse(text: string): bigint {
-    const address = parseAddress(text)
-    if (!hasAddress(this.subnet, address)) throw invalid(`address ${text} is not in subnet ${this.pool.subnet}`)
-    const { first, last } = hostSpan(this.subnet)
-    if (address.value >= first && address.value <= last) return address.value
-    const use = address.value > last ? 'broadcast' : this.subnet.family === 4 ? 'network' : 'subnet-router anycast'
-    throw invalid(
-      `address ${text} is the ${use} address of ${this.pool.subnet}; choose one from ${this.format(first)} to ${this.format(last)}`,
-    )
+    return parseHostAddress(this.subnet, text)
   }
 
   /** Choose an address and mark it as taken. */
@@ -89,7 +83,7 @@ export class PoolBook {
     if (remembered !== undefined && this.#allocator.isFree(remembered)) return this.take(remembered, spec)
     const span: Span = spec.anywhere ? this.subnet : (this.#range ?? this.subnet)
     const value = this.#allocator.takeNext({ span, serial: spec.serial ?? false }, now)
-    if (value === undefined) throw this.#exhausted(spec)
+    if (value === undefined) throw exhausted(this.pool, spec)
     return this.#hold(value, spec)
   }
 
@@ -143,17 +137,34 @@ export class PoolBook {
     this.held.set(value, held)
     return held
   }
-
-  #exhausted({ anywhere }: AddressSpec): Error {
-    const { owner, subnet, range } = this.pool
-    const within = anywhere ? undefined : this.#range
-    const { first, last } = intersect(within ?? this.subnet, hostSpan(this.subnet))
-    const where = within ? `range ${range} of subnet ${subnet}` : `subnet ${subnet}`
-    return conflict(`${where} of ${nameOwner({ owner })} has no free address: all ${last - first + 1n} are in use`)
-  }
 }
 
-const isOutsider = (owner: string): boolean => owner === 'gateway' || owner.startsWith('aux:')
+/** @throws {NetError} InvalidParameter: not an address that a host of this subnet may have */
+export function parseHostAddress(subnet: Cidr, text: string): bigint {
+  const address = parseAddress(text)
+  if (!hasAddress(subnet, address)) throw invalid(`address ${text} is not in subnet ${formatCidr(subnet)}`)
+  const { first, last } = hostSpan(subnet)
+  if (address.value >= first && address.value <= last) return address.value
+  const use = address.value > last ? 'broadcast' : subnet.family === 4 ? 'network' : 'subnet-router anycast'
+  const [from, to] = [formatAddress(subnet.family, first), formatAddress(subnet.family, last)]
+  throw invalid(`address ${text} is the ${use} address of ${formatCidr(subnet)}; choose one from ${from} to ${to}`)
+}
+
+/** The addresses of a pool among which one may be chosen. */
+export function choosable({ subnet, range }: Pool, { anywhere }: { anywhere?: boolean }): Span {
+  const cidr = parseCidr(subnet)
+  return intersect(range === undefined || anywhere ? cidr : parseCidr(range), hostSpan(cidr))
+}
+
+export function exhausted(pool: Pool, spec: AddressSpec): Error {
+  const { owner, subnet, range } = pool
+  const { first, last } = choosable(pool, spec)
+  const where = range === undefined || spec.anywhere ? `subnet ${subnet}` : `range ${range} of subnet ${subnet}`
+  return conflict(`${where} of ${nameOwner({ owner })} has no free address: all ${last - first + 1n} are in use`)
+}
+
+/** A network's own address: nobody's endpoint, and no host's. */
+export const isOutsider = (owner: string): boolean => owner === 'gateway' || owner.startsWith('aux:')
 
 /** A book of a pool with which this one shares its subnet. */
 export function siblingOf(pool: Pool, books: Iterable<PoolBook>): PoolBook | undefined {

@@ -1,15 +1,13 @@
-import { randomBytes } from 'node:crypto'
-import { conflict, invalid, notFound } from '../errors.js'
+import { conflict } from '../errors.js'
 import { KeyedLock } from '../locks.js'
-import { type Cidr, formatCidr, overlaps, parseCidr } from '../net/cidr.js'
 import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
 import { allocation, dockerOwner, type Held, nameOwner, PoolBook, siblingOf } from './book.js'
-import { chooseFreeSubnet, type DefaultPool, defaultPools, parsePool } from './pools.js'
+import { type DefaultPool, defaultPools, noPool, overlap, planPool, samePool } from './pools.js'
 import { addressKey, deletePoolRecords, guardKey, loadBooks, poolKey, rememberName } from './records.js'
-import type { AddressSpec, Allocation, Pool, PoolSpec } from './types.js'
+import type { Addresses, AddressSpec, Allocation, Pool, PoolAdoption, PoolSpec } from './types.js'
 
 export { dockerOwner } from './book.js'
-export type { AddressSpec, Allocation, Pool, PoolSpec } from './types.js'
+export type { Addresses, AddressSpec, Allocation, Pool, PoolSpec } from './types.js'
 
 export interface IpamDeps {
   store: Store
@@ -29,7 +27,7 @@ export interface IpamDeps {
  * Address management for every door: pools, and the addresses given out of them, one store key each. The store says who was first;
  * the books in memory say what to try. Cool-downs are in memory only: a restart ends them.
  */
-export class Ipam {
+export class Ipam implements Addresses {
   readonly #store: Store
   readonly #now: () => number
   readonly #coolDownMs: number
@@ -51,17 +49,13 @@ export class Ipam {
     for (const [id, book] of await loadBooks(this.#store, this.#books, this.#coolDownMs)) this.#books.set(id, book)
   }
 
-  /**
-   * Reserve a subnet.
-   * @throws {NetError} InvalidParameter: a malformed subnet or range. Conflict: it overlaps a pool, which is named;
-   *   or no default subnet is left
-   */
   requestPool(spec: PoolSpec): Promise<Pool> {
     return this.#locks.with(guardKey, async () => {
       for (;;) {
-        const same = this.#samePool(spec)
+        const taken = [...this.#books.values()]
+        const same = samePool(spec, taken)
         if (same) return same
-        const pool = this.#planPool(spec)
+        const pool = planPool(spec, taken, this.#defaultPools, this.#hostSubnets)
         try {
           const revision = await this.#writePool(pool)
           const sibling = siblingOf(pool, this.#books.values())
@@ -75,11 +69,7 @@ export class Ipam {
     })
   }
 
-  /**
-   * The network that a pool was asked for has come.
-   * @throws {NetError} NotFound: no such pool. Conflict: it shares its subnet with another, and the network cannot
-   */
-  adoptPool(poolId: string, { owner, shared }: { owner: string; shared: boolean }): Promise<void> {
+  adoptPool(poolId: string, { owner, shared }: PoolAdoption): Promise<void> {
     return this.#locks.with(guardKey, async () => {
       const book = this.#book(poolId)
       const sibling = book.siblings().find(other => other !== book)
@@ -91,7 +81,6 @@ export class Ipam {
     })
   }
 
-  /** Free a pool with all its addresses. Unknown pools are fine. With `onlyIfOwner` a pool of anybody else is left alone. */
   releasePool(poolId: string, onlyIfOwner?: string): Promise<void> {
     return this.#locks.with(guardKey, async () => {
       const book = this.#books.get(poolId)
@@ -104,11 +93,6 @@ export class Ipam {
     })
   }
 
-  /**
-   * Give out an address, as a CIDR with the subnet's prefix length.
-   * @throws {NetError} NotFound: no such pool. InvalidParameter: not an address for a host of this subnet.
-   *   Conflict: taken, naming by whom; or the pool is exhausted, naming its size
-   */
   async requestAddress(poolId: string, spec: AddressSpec): Promise<string> {
     const book = this.#book(poolId)
     if (spec.address !== undefined) return this.#requestThis(book, spec.address, spec)
@@ -120,10 +104,6 @@ export class Ipam {
     }
   }
 
-  /**
-   * Make `newOwner` the owner of an address that is free or that Docker asked for. Repeating it is fine.
-   * @throws {NetError} as requestAddress; Conflict when it is anybody else's
-   */
   async claim(poolId: string, address: string, newOwner: string, ownerName?: string): Promise<void> {
     const book = this.#book(poolId)
     const value = book.parse(address)
@@ -139,10 +119,6 @@ export class Ipam {
     })
   }
 
-  /**
-   * Give an address back. Absent addresses and unknown pools are fine. With `onlyIfOwner` an address of anybody else is left alone.
-   * A name that it was requested by remembers it, as one of the last 1,024 names of the pool.
-   */
   async releaseAddress(poolId: string, address: string, onlyIfOwner?: string): Promise<void> {
     const book = this.#books.get(poolId)
     if (!book) return
@@ -165,54 +141,15 @@ export class Ipam {
     return this.#books.get(id)?.pool
   }
 
-  /** In order of address; none for an unknown pool. */
   addresses(poolId: string): Allocation[] {
     const held = [...(this.#books.get(poolId)?.held.values() ?? [])].filter(h => h.revision > 0)
     return held.sort((a, b) => (a.value < b.value ? -1 : 1)).map(allocation)
   }
 
-  /** Who has this address; nobody for an unknown pool. */
-  holder(poolId: string, address: string): Allocation | undefined {
+  async holder(poolId: string, address: string): Promise<Allocation | undefined> {
     const book = this.#books.get(poolId)
     const held = book?.held.get(book.parse(address))
     return held && allocation(held)
-  }
-
-  #samePool({ subnet, range, sameIsFine, owner }: PoolSpec): Pool | undefined {
-    if (!sameIsFine || subnet === undefined) return undefined
-    const wantedSubnet = formatCidr(parseCidr(subnet))
-    const wantedRange = range && formatCidr(parseCidr(range, 'range'))
-    const same = this.pools().filter(
-      p => p.subnet === wantedSubnet && (wantedRange === undefined || p.range === wantedRange),
-    )
-    return same.find(p => p.owner === owner) ?? same[0]
-  }
-
-  #planPool(spec: PoolSpec): Pool {
-    const { subnet, range } = spec.subnet === undefined ? this.#choosePool(spec) : this.#explicitPool(spec, spec.subnet)
-    return {
-      id: randomBytes(8).toString('hex'),
-      family: spec.family,
-      subnet: formatCidr(subnet),
-      ...(range && { range: formatCidr(range) }),
-      ...(spec.shared && { shared: true }),
-      owner: spec.owner,
-      createdAt: new Date().toISOString(),
-    }
-  }
-
-  #explicitPool(spec: PoolSpec, subnet: string): { subnet: Cidr; range?: Cidr } {
-    const parsed = parsePool({ ...spec, subnet })
-    const mayShare = (pool: Pool) => spec.shared && pool.shared && pool.subnet === formatCidr(parsed.subnet)
-    for (const { pool, subnet: other } of this.#books.values())
-      if (overlaps(other, parsed.subnet) && !mayShare(pool)) throw overlap(subnet, pool)
-    return parsed
-  }
-
-  #choosePool(spec: PoolSpec): { subnet: Cidr; range?: Cidr } {
-    if (spec.range !== undefined) throw invalid(`range ${spec.range} needs the subnet that it is part of`)
-    const inUse = [...this.#books.values()].map(book => book.subnet)
-    return { subnet: chooseFreeSubnet(spec, this.#defaultPools, inUse, this.#hostSubnets()) }
   }
 
   async #writePool(pool: Pool): Promise<number> {
@@ -304,8 +241,3 @@ export class Ipam {
     return book
   }
 }
-
-const overlap = (subnet: string, other: Pool) =>
-  conflict(`subnet ${subnet} overlaps ${nameOwner(other)} (${other.subnet})`)
-
-const noPool = (poolId: string) => notFound(`address pool ${poolId} does not exist`)

@@ -1,8 +1,18 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { Family } from '../cnm/types.js'
-import { conflict, invalid } from '../errors.js'
-import { bitsOf, type Cidr, contains, formatAddress, parseCidr, parseHostCidr } from '../net/cidr.js'
-import type { PoolSpec } from './types.js'
+import { conflict, invalid, notFound } from '../errors.js'
+import {
+  bitsOf,
+  type Cidr,
+  contains,
+  formatAddress,
+  formatCidr,
+  overlaps,
+  parseCidr,
+  parseHostCidr,
+} from '../net/cidr.js'
+import { nameOwner } from './book.js'
+import type { Pool, PoolSpec } from './types.js'
 
 /** `base` cut into subnets with prefix length `size`. */
 export interface DefaultPool {
@@ -22,9 +32,15 @@ const ipv4Pools: readonly DefaultPool[] = [
   { base: '172.16.0.0/12', size: 24 },
 ]
 
-/** The host's own IPv6 /48 (RFC 4193: fd, 40 bits peculiar to the site, 16 bits of subnet number), as Docker derives it. */
-function ulaPool(hostId: string): DefaultPool {
-  const globalId = createHash('sha256').update(hostId).digest('hex').slice(0, 10)
+/**
+ * The same for global networks: 256 subnets of 4,094 addresses, because many hosts put their endpoints into one. It is beside
+ * the local pools and in none of the ranges above, so that a network that is made global later finds no local one in its way.
+ */
+const globalIpv4Pools: readonly DefaultPool[] = [{ base: '10.192.0.0/12', size: 20 }]
+
+/** The site's own IPv6 /48 (RFC 4193: fd, 40 bits peculiar to the site, 16 bits of subnet number), as Docker derives it. */
+function ulaPool(siteId: string): DefaultPool {
+  const globalId = createHash('sha256').update(siteId).digest('hex').slice(0, 10)
   return { base: `${formatAddress(6, BigInt(`0xfd${globalId}`) << 80n)}/48`, size: 64 }
 }
 
@@ -42,6 +58,9 @@ export function defaultPools(hostId: string, given: readonly DefaultPool[] = [])
   )
   return [...given, ...(families.has(4) ? [] : ipv4Pools), ...(families.has(6) ? [] : [ulaPool(hostId)])]
 }
+
+/** The default pools of global networks, the same on every host of the cluster. */
+export const globalDefaultPools = (clusterId: string): DefaultPool[] => [...globalIpv4Pools, ulaPool(clusterId)]
 
 /** The first default subnet that overlaps nothing of `taken`. */
 export function chooseSubnet(family: Family, pools: readonly DefaultPool[], taken: readonly Cidr[]): Cidr {
@@ -68,7 +87,7 @@ export function chooseSubnet(family: Family, pools: readonly DefaultPool[], take
 const hostCidrs = (hostSubnets: readonly string[]): Cidr[] =>
   hostSubnets.map(text => parseHostCidr(text, 'host subnet')).filter(cidr => cidr.prefixLength > 0)
 
-export const chooseFreeSubnet = (
+const chooseFreeSubnet = (
   spec: PoolSpec,
   pools: readonly DefaultPool[],
   inUse: readonly Cidr[],
@@ -79,7 +98,7 @@ export const chooseFreeSubnet = (
 }
 
 /** Subnet and range as the user wrote them, checked against each other. */
-export function parsePool({ family, subnet: text, range: rangeText }: PoolSpec & { subnet: string }): {
+function parsePool({ family, subnet: text, range: rangeText }: PoolSpec & { subnet: string }): {
   subnet: Cidr
   range?: Cidr
 } {
@@ -90,3 +109,67 @@ export function parsePool({ family, subnet: text, range: rangeText }: PoolSpec &
   if (!contains(subnet, range)) throw invalid(`range ${rangeText} is not inside subnet ${text}`)
   return { subnet, range }
 }
+
+/** A pool that is there already. */
+interface Taken {
+  pool: Pool
+  subnet: Cidr
+}
+
+/** The pool that a spec asks for once more, where it says that this is fine. */
+export function samePool(spec: PoolSpec, taken: readonly Taken[]): Pool | undefined {
+  if (!spec.sameIsFine || spec.subnet === undefined) return undefined
+  const subnet = formatCidr(parseCidr(spec.subnet))
+  const range = spec.range && formatCidr(parseCidr(spec.range, 'range'))
+  const same = taken
+    .map(({ pool }) => pool)
+    .filter(pool => pool.subnet === subnet && (range === undefined || pool.range === range))
+  return same.find(pool => pool.owner === spec.owner) ?? same[0]
+}
+
+/** The pool to be made for a spec. @throws {NetError} as requestPool of Addresses */
+export function planPool(
+  spec: PoolSpec,
+  taken: readonly Taken[],
+  pools: readonly DefaultPool[],
+  hostSubnets: () => string[],
+): Pool {
+  const { subnet, range } =
+    spec.subnet === undefined
+      ? choosePool(spec, taken, pools, hostSubnets)
+      : explicitPool({ ...spec, subnet: spec.subnet }, taken)
+  return {
+    id: randomBytes(8).toString('hex'),
+    family: spec.family,
+    subnet: formatCidr(subnet),
+    ...(range && { range: formatCidr(range) }),
+    ...(spec.shared && { shared: true }),
+    ...(spec.scope === 'global' && { scope: 'global' }),
+    owner: spec.owner,
+    createdAt: new Date().toISOString(),
+  }
+}
+
+function explicitPool(spec: PoolSpec & { subnet: string }, taken: readonly Taken[]): { subnet: Cidr; range?: Cidr } {
+  const parsed = parsePool(spec)
+  const mayShare = (pool: Pool) => spec.shared && pool.shared && pool.subnet === formatCidr(parsed.subnet)
+  for (const { pool, subnet: other } of taken)
+    if (overlaps(other, parsed.subnet) && !mayShare(pool)) throw overlap(spec.subnet, pool)
+  return parsed
+}
+
+function choosePool(
+  spec: PoolSpec,
+  taken: readonly Taken[],
+  pools: readonly DefaultPool[],
+  hostSubnets: () => string[],
+): { subnet: Cidr; range?: Cidr } {
+  if (spec.range !== undefined) throw invalid(`range ${spec.range} needs the subnet that it is part of`)
+  const inUse = taken.map(({ subnet }) => subnet)
+  return { subnet: chooseFreeSubnet(spec, pools, inUse, hostSubnets()) }
+}
+
+export const overlap = (subnet: string, other: Pool) =>
+  conflict(`subnet ${subnet} overlaps ${nameOwner(other)} (${other.subnet})`)
+
+export const noPool = (poolId: string) => notFound(`address pool ${poolId} does not exist`)

@@ -6,9 +6,9 @@ import type { Allocation, Pool } from './types.js'
 // How pools and addresses lie in the store: one key each.
 
 const root = 'ipam/'
-const poolPrefix = `${root}pool/`
-const addressPrefix = `${root}address/`
-const namePrefix = `${root}name/`
+export const poolPrefix = `${root}pool/`
+export const addressPrefix = `${root}address/`
+export const namePrefix = `${root}name/`
 
 /** Written with every new pool, so that two hosts that add pools at the same time notice each other. */
 export const guardKey = `${root}pools`
@@ -19,7 +19,7 @@ const nameKey = (poolId: string, name: string): string =>
   `${namePrefix}${poolId}/${createHash('sha256').update(name).digest('hex').slice(0, 32)}`
 
 /** The address that was last released under a name. */
-interface RememberedName {
+export interface RememberedName {
   name: string
   address: string
 }
@@ -84,7 +84,7 @@ export async function deletePoolRecords(store: Store, poolId: string): Promise<v
 /** etcd takes 128 operations in a transaction unless told otherwise. */
 const deletesAtOnce = 100
 
-async function deleteKeys(store: Store, keys: readonly string[]): Promise<void> {
+export async function deleteKeys(store: Store, keys: readonly string[]): Promise<void> {
   for (let i = 0; i < keys.length; i += deletesAtOnce) await store.txn([], keys.slice(i, i + deletesAtOnce).map(del))
 }
 

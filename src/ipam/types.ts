@@ -11,6 +11,8 @@ export interface Pool {
   range?: string
   /** other shared pools may have exactly this subnet: together they give out each address once */
   shared?: true
+  /** global: of all hosts of the cluster; absent: of this host */
+  scope?: 'global'
   /** what to call the holder in messages: `network lab` */
   owner: string
   /** ISO 8601 */
@@ -36,6 +38,8 @@ export interface PoolSpec {
   /** CIDR inside `subnet` */
   range?: string
   owner: string
+  /** global: for a network of all hosts of the cluster. Local by default */
+  scope?: 'local' | 'global'
   /** the subnet is that of a LAN, on which several networks may be: see Pool */
   shared?: boolean
   /** CIDRs a chosen pool must not overlap, besides what is in use: those already offered in this round */
@@ -63,4 +67,64 @@ export interface AddressSpec {
    * For replays; only with an `address` for an owner that holds many, such as `docker`.
    */
   sameOwnerIsFine?: boolean
+}
+
+/** Who has a pool from now on. */
+export interface PoolAdoption {
+  owner: string
+  shared: boolean
+  /** global: a local pool is handed over to the cluster with its id and its addresses. As it was by default */
+  scope?: 'local' | 'global'
+}
+
+/** What the controller asks of address management, whoever keeps the addresses: this host, or all hosts of a cluster together. */
+export interface Addresses {
+  /**
+   * Reserve a subnet.
+   * @throws {NetError} InvalidParameter: a malformed subnet or range. Conflict: it overlaps a pool, which is named;
+   *   or no default subnet is left. Unavailable: the pool is global and the cluster's store does not answer
+   */
+  requestPool(spec: PoolSpec): Promise<Pool>
+  /**
+   * The network that a pool was asked for has come.
+   * @throws {NetError} NotFound: no such pool. Conflict: it shares or overlaps its subnet with another, and the network cannot
+   */
+  adoptPool(poolId: string, adoption: PoolAdoption): Promise<void>
+  /** Free a pool with all its addresses. Unknown pools are fine. With `onlyIfOwner` a pool of anybody else is left alone. */
+  releasePool(poolId: string, onlyIfOwner?: string): Promise<void>
+  /**
+   * Give out an address, as a CIDR with the subnet's prefix length.
+   * @throws {NetError} NotFound: no such pool. InvalidParameter: not an address for a host of this subnet.
+   *   Conflict: taken, naming by whom; or the pool is exhausted, naming its size. Unavailable as requestPool
+   */
+  requestAddress(poolId: string, spec: AddressSpec): Promise<string>
+  /**
+   * Make `newOwner` the owner of an address that is free or that Docker asked for. Repeating it is fine.
+   * @throws {NetError} as requestAddress; Conflict when it is anybody else's
+   */
+  claim(poolId: string, address: string, newOwner: string, ownerName?: string): Promise<void>
+  /**
+   * Give an address back. Absent addresses and unknown pools are fine. With `onlyIfOwner` an address of anybody else is left alone.
+   * A name that it was requested by remembers it.
+   */
+  releaseAddress(poolId: string, address: string, onlyIfOwner?: string): Promise<void>
+  /** Global ones only while the cluster's store answers: without it nobody can say which of them are in use. */
+  pools(): Pool[]
+  pool(id: string): Pool | undefined
+  /** In order of address; of a global pool those that this host has. None for an unknown pool. */
+  addresses(poolId: string): Allocation[]
+  /** Who has this address; nobody for an unknown pool. @throws {NetError} Unavailable as requestPool */
+  holder(poolId: string, address: string): Promise<Allocation | undefined>
+}
+
+/** An address that this host had, and another owner has now. */
+export interface LostAddress {
+  poolId: string
+  address: string
+  /** who had it here */
+  owner: string
+  /** what to call who has it now: `endpoint box` */
+  by: string
+  /** name of that one's host; absent where it is a network's */
+  host?: string
 }

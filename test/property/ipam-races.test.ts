@@ -101,9 +101,9 @@ describe('addresses', () => {
           }
           await play()
           store.fault = () => undefined
-          for (const [cidr, owner] of given) expect(ipam.holder(id, cidr.split('/')[0]!)?.owner).toBe(owner)
+          for (const [cidr, owner] of given) expect((await ipam.holder(id, cidr.split('/')[0]!))?.owner).toBe(owner)
           ipam = await open()
-          for (const [cidr, owner] of given) expect(ipam.holder(id, cidr.split('/')[0]!)?.owner).toBe(owner)
+          for (const [cidr, owner] of given) expect((await ipam.holder(id, cidr.split('/')[0]!))?.owner).toBe(owner)
           await play()
         },
       ),

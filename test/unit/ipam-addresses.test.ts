@@ -176,7 +176,7 @@ describe('addresses', () => {
       { address: '10.30.0.3', owner: 'e1', ownerName: 'endpoint box' },
     ]
     expect(ipam.addresses(id)).toEqual(want)
-    expect(ipam.holder(id, '10.30.0.2')).toEqual(want[0])
+    expect(await ipam.holder(id, '10.30.0.2')).toEqual(want[0])
     expect(await refusal(ipam.claim(id, '10.30.0.3', 'e2', 'endpoint other'))).toEqual({
       kind: 'Conflict',
       message: 'address 10.30.0.3 is already used by endpoint box',
