@@ -111,13 +111,13 @@ function parsePool({ family, subnet: text, range: rangeText }: PoolSpec & { subn
 }
 
 /** A pool that is there already. */
-interface Taken {
-  pool: Pool
+export interface Taken<P extends Pool = Pool> {
+  pool: P
   subnet: Cidr
 }
 
 /** The pool that a spec asks for once more, where it says that this is fine. */
-export function samePool(spec: PoolSpec, taken: readonly Taken[]): Pool | undefined {
+export function samePool<P extends Pool>(spec: PoolSpec, taken: readonly Taken<P>[]): P | undefined {
   if (!spec.sameIsFine || spec.subnet === undefined) return undefined
   const subnet = formatCidr(parseCidr(spec.subnet))
   const range = spec.range && formatCidr(parseCidr(spec.range, 'range'))
@@ -168,6 +168,14 @@ function choosePool(
   const inUse = taken.map(({ subnet }) => subnet)
   return { subnet: chooseFreeSubnet(spec, pools, inUse, hostSubnets()) }
 }
+
+/** What a subnet must not overlap, of pools that do not share theirs. */
+export const overlapping = <P extends Pool>(subnet: string, others: readonly Taken<P>[]): P | undefined => {
+  const cidr = parseCidr(subnet)
+  return others.find(other => overlaps(other.subnet, cidr))?.pool
+}
+
+export const toTaken = <P extends Pool>(pool: P): Taken<P> => ({ pool, subnet: parseCidr(pool.subnet) })
 
 export const overlap = (subnet: string, other: Pool) =>
   conflict(`subnet ${subnet} overlaps ${nameOwner(other)} (${other.subnet})`)
