@@ -7,12 +7,15 @@ import { keysOf, memoryWorld } from '../helpers/cluster-ipam.js'
 
 /** What a host does with its stores ends with it, at any await: a crash. */
 class Life {
-  readonly #end = Promise.withResolvers<'died'>()
   #dead = false
+  #end!: (how: 'died') => void
+  readonly #ended = new Promise<'died'>(resolve => {
+    this.#end = resolve
+  })
 
   die(): void {
     this.#dead = true
-    this.#end.resolve('died')
+    this.#end('died')
   }
 
   store(store: Store): Store {
@@ -29,7 +32,7 @@ class Life {
   }
 
   run<T>(work: Promise<T>): Promise<T | 'died'> {
-    return Promise.race([work, this.#end.promise])
+    return Promise.race([work, this.#ended])
   }
 }
 
@@ -97,7 +100,7 @@ test('hosts that interleave, crash and get no answers give no address twice, and
             life.die()
             hosts[at] = await open(name, local)
           } else if (what === 'resync') {
-            const lost = await life.run(ipam.resync().catch(e => expect(e.kind).toBe('Unavailable')))
+            const lost = await life.run(ipam.resync().catch(e => void expect(e.kind).toBe('Unavailable')))
             if (Array.isArray(lost)) expect(lost).toEqual([])
           } else if (what === 'release') {
             const own = [...given].filter(([, holder]) => holder.endsWith(` ${name}`))
@@ -181,8 +184,8 @@ test('pools that hosts ask for and release at once never overlap, and after resy
         }
         const subnet = third === undefined ? undefined : `10.50.${third}.0/${third % 2 ? 24 : 23}`
         const spec = { family: 4, owner: `network n${given.size}`, ...(subnet && { subnet }) } as const
-        const got = await hosts[host]!.requestPool(spec).catch(e =>
-          expect(['Conflict', 'Unavailable']).toContain(e.kind),
+        const got = await hosts[host]!.requestPool(spec).catch(
+          e => void expect(['Conflict', 'Unavailable']).toContain(e.kind),
         )
         if (got) given.set(got.id, host)
       }
