@@ -77,6 +77,9 @@ export interface ClusterListener {
   up(): Promise<void>
   down(because: string): void
   networkChanged(before: Network | undefined, after: Network | undefined): void
-  /** What is behind other hosts' VTEPs on a network that this host is a member of: only what changed. */
+  /**
+   * Endpoints, members or VTEPs of other hosts have changed on a network that this host is a member of: of the remotes, only
+   * those that have. Not told of what is known first when this host becomes a member, or before `up`: ask for all of it.
+   */
   remotesChanged(networkId: string, before: readonly Remote[], after: readonly Remote[]): void
 }

@@ -32,6 +32,7 @@ const arrows: Record<string, readonly string[] | 'everything'> = {
   sandbox: ['cnm', 'netlink'],
   drivers: ['cnm', 'netlink', 'firewall', 'store'],
   dockerd: ['cnm'],
+  cluster: ['cnm', 'store'],
   cnm: ['ipam', 'store'],
   'plugin-api': ['cnm'],
   api: ['cnm'],
@@ -49,6 +50,7 @@ const contracts: Record<string, readonly string[]> = {
   sandbox: ['src/cnm/driver.ts', sharedShapes],
   dns: ['src/cnm/names.ts', sharedShapes],
   dockerd: ['src/cnm/driver.ts', sharedShapes],
+  cluster: ['src/cnm/cluster.ts', 'src/cnm/driver.ts', sharedShapes],
   cli: ['src/cnm/specs.ts', sharedShapes],
 }
 

@@ -1,0 +1,239 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { Endpoint, Member, Peer } from '../cnm/types.js'
+import { kindOf, type NetError, notFound } from '../errors.js'
+import { KeyedLock } from '../locks.js'
+import { diff } from '../reconcile.js'
+import { del, type Entry, put, type Store } from '../store/store.js'
+import type { Listing } from './follow.js'
+import { keys, localKeys, type MemberRecord, type OnNetwork } from './keys.js'
+import type { Networks } from './networks.js'
+
+export interface OwnDeps {
+  shared: Store
+  local: Store
+  /** this host's name */
+  host: string
+  networks: Networks
+  /** joined endpoints of this host */
+  endpointsOf: (networkId: string) => { endpoint: Endpoint; sandbox: string }[]
+  /** why the shared store cannot be written to now */
+  unreachable: () => NetError | undefined
+  /** It is not known what the shared store has got of this host: to be compared again. */
+  doubt: (error: unknown) => void
+}
+
+/** A transaction of etcd has 128 operations at most, unless it was started otherwise. */
+const operationsATime = 100
+/** How many claims of a network there are before those are looked for that the endpoints themselves bear out. */
+const manyClaims = 1000
+
+/**
+ * What this host has on networks, and the copy of it in the shared store. The host is right and the copy follows; one change of
+ * a network at a time, so that the comparison of all of it and a change of one record do not undo each other.
+ */
+export class OwnRecords {
+  readonly #deps: OwnDeps
+  readonly #members = new Map<string, MemberRecord>()
+  readonly #locks = new KeyedLock()
+  /**
+   * What was last said of an endpoint, undefined being that it is gone: whoever says so has still to record it, or has
+   * recorded it already, and a comparison may come in between.
+   */
+  readonly #claims = new Map<string, Map<string, Peer | undefined>>()
+
+  constructor(deps: OwnDeps) {
+    this.#deps = deps
+  }
+
+  async load(): Promise<void> {
+    for (const { value } of (await this.#deps.local.list<MemberRecord>(localKeys.members)).entries) {
+      this.#members.set(value.member.networkId, value)
+      if (!value.leaving) this.#deps.networks.remember(value.network)
+    }
+  }
+
+  /** Also those that are given up without the others knowing. */
+  records(): MemberRecord[] {
+    return [...this.#members.values()]
+  }
+
+  member(networkId: string): Member | undefined {
+    const record = this.#members.get(networkId)
+    return record === undefined || record.leaving ? undefined : record.member
+  }
+
+  publish(endpoint: Endpoint, sandbox: string): Promise<void> {
+    const { networkId, id } = endpoint
+    const peer: Peer = { ...endpoint, host: this.#deps.host, sandbox }
+    return this.#writing(networkId, async () => {
+      try {
+        await this.#deps.networks.whileStands(networkId, [put(keys.endpoint(networkId, id), peer)])
+        this.#claim(networkId, id, peer)
+      } catch (error) {
+        this.#claims.get(networkId)?.delete(id)
+        throw error
+      }
+    })
+  }
+
+  withdraw({ networkId, id }: Endpoint): Promise<void> {
+    return this.#locks.with(networkId, async () => {
+      this.#claim(networkId, id, undefined)
+      await this.#tell(() => this.#deps.shared.txn([], [del(keys.endpoint(networkId, id))]))
+    })
+  }
+
+  putMember(member: Member): Promise<void> {
+    const { networkId } = member
+    return this.#writing(networkId, async () => {
+      const { networks, host } = this.#deps
+      const network = networks.record(networkId)
+      if (network === undefined) throw notFound(`there is no network ${networkId} in the cluster store`)
+      const before = this.#members.get(networkId)
+      // here first: what has no record here is not looked for there
+      await this.#remember({ member, network })
+      try {
+        await networks.whileStands(networkId, [put(keys.member(networkId, host), member)])
+      } catch (error) {
+        if (before !== undefined) await this.#remember(before)
+        else if (kindOf(error) === 'Unavailable') await this.#remember({ member, network, leaving: true })
+        else await this.forget(networkId)
+        throw error
+      }
+    })
+  }
+
+  deleteMember(networkId: string): Promise<void> {
+    return this.#locks.with(networkId, async () => {
+      const record = this.#members.get(networkId)
+      if (record === undefined) return
+      if (!record.leaving) await this.#remember({ ...record, leaving: true })
+      const { shared, host } = this.#deps
+      const told = await this.#tell(() => shared.txn([], [del(keys.member(networkId, host))]))
+      if (told) await this.forget(networkId)
+    })
+  }
+
+  /** Make the shared store's copy of what this host has on a network agree; returns all that was there before. */
+  mend(networkId: string): Promise<Listing<OnNetwork>> {
+    return this.#locks.with(networkId, async () => {
+      const { shared, host, networks } = this.#deps
+      const listing = await shared.list<OnNetwork>(keys.on(networkId))
+      const record = this.#members.get(networkId)
+      const there = listing.entries.filter(({ value }) => value.host === host)
+      const plan = diff<Own, Entry<OnNetwork>>(
+        networks.stands(networkId) ? this.#wanted(networkId) : [],
+        there,
+        { want: ([key]) => key, have: ({ key }) => key },
+        ([, want], have) => isDeepStrictEqual(JSON.parse(JSON.stringify(want)), have.value),
+      )
+      const puts = [...plan.add, ...plan.change.map(({ want }) => want)].map(([key, value]) => put(key, value))
+      for (const some of chunks(puts)) await networks.whileStands(networkId, some)
+      for (const some of chunks(plan.remove.map(({ key }) => del(key)))) await shared.txn([], some)
+      if (record?.leaving) await this.forget(networkId)
+      return listing
+    })
+  }
+
+  /** Forget a membership of which the shared store has nothing. */
+  async forget(networkId: string): Promise<void> {
+    await this.#deps.local.txn([], [del(localKeys.member(networkId))])
+    this.#members.delete(networkId)
+    this.#claims.delete(networkId)
+    this.#deps.networks.memberChanged(networkId)
+  }
+
+  /** Keep the copies of the networks as the networks are now. */
+  async refresh(): Promise<void> {
+    for (const { member, network } of this.records())
+      await this.#locks.with(member.networkId, async () => {
+        const now = this.#deps.networks.record(member.networkId)
+        const record = this.#members.get(member.networkId)
+        if (now !== undefined && record !== undefined && !isDeepStrictEqual(now, network))
+          await this.#remember({ ...record, network: now })
+      })
+  }
+
+  /** The shared store should have this key of this host. */
+  isWanted(networkId: string, key: string): boolean {
+    const claims = this.#claims.get(networkId)
+    const endpointId = key.slice(keys.endpoint(networkId, '').length)
+    if (claims?.has(endpointId)) return claims.get(endpointId) !== undefined
+    return this.#wanted(networkId).some(([wanted]) => wanted === key)
+  }
+
+  #wanted(networkId: string): Own[] {
+    const member = this.member(networkId)
+    if (member === undefined) return []
+    this.#dropBorneOut(networkId)
+    const { host, endpointsOf } = this.#deps
+    const peers = new Map<string, Peer | undefined>(this.#claims.get(networkId))
+    for (const { endpoint, sandbox } of endpointsOf(networkId))
+      if (!peers.has(endpoint.id) || peers.get(endpoint.id) !== undefined)
+        peers.set(endpoint.id, { ...endpoint, host, sandbox })
+    const present = [...peers.values()].filter(peer => peer !== undefined)
+    return [
+      [keys.member(networkId, host), member],
+      ...present.map((peer): Own => [keys.endpoint(networkId, peer.id), peer]),
+    ]
+  }
+
+  #claim(networkId: string, endpointId: string, peer: Peer | undefined): void {
+    const claims = this.#claims.get(networkId) ?? new Map<string, Peer | undefined>()
+    this.#claims.set(networkId, claims.set(endpointId, peer))
+    if (claims.size > manyClaims) this.#dropBorneOut(networkId)
+  }
+
+  /** The endpoints themselves say the same by now. */
+  #dropBorneOut(networkId: string): void {
+    const claims = this.#claims.get(networkId)
+    if (claims === undefined || claims.size === 0) return
+    const joined = new Set(this.#deps.endpointsOf(networkId).map(({ endpoint }) => endpoint.id))
+    for (const [id, peer] of claims) if (joined.has(id) === (peer !== undefined)) claims.delete(id)
+  }
+
+  async #remember(record: MemberRecord): Promise<void> {
+    const { networkId } = record.member
+    await this.#deps.local.txn([], [put(localKeys.member(networkId), record)])
+    this.#members.set(networkId, record)
+    this.#deps.networks.memberChanged(networkId)
+  }
+
+  /** What is new must be told to the others at once, or not be. */
+  #writing(networkId: string, work: () => Promise<void>): Promise<void> {
+    const refuse = (): void => {
+      const error = this.#deps.unreachable()
+      if (error !== undefined) throw error
+    }
+    refuse()
+    return this.#locks.with(networkId, async () => {
+      refuse()
+      try {
+        await work()
+      } catch (error) {
+        if (kindOf(error) === 'Unavailable') this.#deps.doubt(error)
+        throw error
+      }
+    })
+  }
+
+  /** What is gone is told now, if that can be, or by the next comparison. */
+  async #tell(work: () => Promise<unknown>): Promise<boolean> {
+    if (this.#deps.unreachable() !== undefined) return false
+    try {
+      await work()
+      return true
+    } catch (error) {
+      this.#deps.doubt(error)
+      return false
+    }
+  }
+}
+
+/** A key and what it should have. */
+type Own = [key: string, value: OnNetwork]
+
+const chunks = <T>(all: T[]): T[][] =>
+  Array.from({ length: Math.ceil(all.length / operationsATime) }, (_, n) =>
+    all.slice(n * operationsATime, (n + 1) * operationsATime),
+  )

@@ -1,0 +1,240 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ClusterOfHosts } from '../../src/cluster/cluster.js'
+import type { ClusterListener } from '../../src/cnm/cluster.js'
+import type { Remote } from '../../src/cnm/driver.js'
+import type { Endpoint, Member, Network } from '../../src/cnm/types.js'
+import { unavailable } from '../../src/errors.js'
+import type { Log } from '../../src/log.js'
+import { MemoryStore } from '../../src/store/memory.js'
+import type { Change, Condition, Lease, Operation, Store } from '../../src/store/store.js'
+
+/** One host's way to the store: it can be cut off, and answers can be lost or late. */
+export class Line implements Store {
+  #cut = new AbortController()
+  #isCut = false
+  /** instead of the next answer to a transaction, which has been carried out */
+  loseAnswers = 0
+  lateMs = 0
+
+  constructor(readonly store: Store) {}
+
+  cut(): void {
+    this.#isCut = true
+    this.#cut.abort()
+  }
+
+  mend(): void {
+    this.#isCut = false
+    this.#cut = new AbortController()
+  }
+
+  get = <T>(key: string) => this.#call(() => this.store.get<T>(key))
+  list = <T>(prefix: string) => this.#call(() => this.store.list<T>(prefix))
+  txn = (conditions: readonly Condition[], operations: readonly Operation[]) =>
+    this.#call(async () => {
+      const revision = await this.store.txn(conditions, operations)
+      if (this.loseAnswers > 0) {
+        this.loseAnswers--
+        throw unavailable('the answer was lost')
+      }
+      return revision
+    })
+
+  async *watch<T>(prefix: string, afterRevision: number, signal: AbortSignal): AsyncGenerator<Change<T>[]> {
+    const cut = this.#cut.signal
+    yield* this.store.watch<T>(prefix, afterRevision, AbortSignal.any([signal, cut]))
+    if (!signal.aborted) throw unavailable('the line is cut')
+  }
+
+  lease = async (ttlMs: number): Promise<Lease> => {
+    const lease = await this.#call(() => this.store.lease(ttlMs))
+    return {
+      id: lease.id,
+      keepAlive: () => this.#call(() => lease.keepAlive()),
+      revoke: () => this.#call(() => lease.revoke()),
+    }
+  }
+
+  close = async (): Promise<void> => {}
+
+  async #call<T>(work: () => Promise<T>): Promise<T> {
+    if (this.lateMs > 0) await sleep(this.lateMs)
+    if (this.#isCut) throw unavailable('the line is cut')
+    const result = await work()
+    if (this.#isCut) throw unavailable('the line is cut')
+    return result
+  }
+}
+
+/** A host whose controller does nothing but remember what it was told. */
+export class TestHost {
+  readonly line: Line
+  readonly endpoints = new Map<string, Endpoint>()
+  readonly told: string[] = []
+  readonly remoteChanges: { networkId: string; before: readonly Remote[]; after: readonly Remote[] }[] = []
+  readonly lines: string[] = []
+  readonly released: string[] = []
+  cluster: ClusterOfHosts
+  reclaims = 0
+  ups = 0
+
+  constructor(
+    shared: Store,
+    readonly name: string,
+    readonly options: { id?: string; local?: Store; leaseMs?: number; vtep?: string } = {},
+  ) {
+    this.line = new Line(shared)
+    this.local = options.local ?? new MemoryStore()
+    this.cluster = this.#create()
+  }
+
+  readonly local: Store
+
+  async start(): Promise<this> {
+    await this.cluster.load()
+    this.cluster.start(this.#listener())
+    return this
+  }
+
+  async up(): Promise<this> {
+    await until(
+      () => this.cluster.downBecause() === undefined,
+      () => `${this.name} is up: ${this.cluster.downBecause()}`,
+    )
+    return this
+  }
+
+  async down(): Promise<this> {
+    await until(
+      () => this.cluster.downBecause() !== undefined,
+      () => `${this.name} is down`,
+    )
+    return this
+  }
+
+  /** As after kill -9: nothing is said to anybody. */
+  async restart(): Promise<this> {
+    this.line.cut()
+    await this.down()
+    await this.cluster.close()
+    this.line.mend()
+    this.cluster = this.#create()
+    return await this.start()
+  }
+
+  member(networkId: string, rest: Partial<Member> = {}): Member {
+    return {
+      networkId,
+      host: this.name,
+      addresses: [],
+      mac: macOf(`${this.name}/${networkId}`),
+      dockerNetworkIds: [],
+      ...rest,
+    }
+  }
+
+  /** As a controller connects: what is told is recorded, and what cannot be told is not there. */
+  async connect(endpoint: Endpoint): Promise<void> {
+    if (this.cluster.member(endpoint.networkId) === undefined)
+      await this.cluster.putMember(this.member(endpoint.networkId))
+    try {
+      await this.cluster.publish(endpoint, `sandbox-of-${endpoint.name}`)
+    } catch (error) {
+      await this.cluster.withdraw(endpoint)
+      throw error
+    }
+    this.endpoints.set(endpoint.id, endpoint)
+  }
+
+  async disconnect(endpoint: Endpoint): Promise<void> {
+    await this.cluster.withdraw(endpoint)
+    this.endpoints.delete(endpoint.id)
+  }
+
+  #create(): ClusterOfHosts {
+    const { name, local, line, options, released } = this
+    const lines = this.lines
+    const write = (_: object, message: string): void => void lines.push(message)
+    const log: Log = { debug() {}, info: write, warn: write, error: write, child: () => log }
+    const cluster = new ClusterOfHosts({
+      shared: line,
+      where: 'memory://',
+      local,
+      host: { name, id: options.id ?? `id-of-${name}`, version: '1', startedAt: '2026-01-01T00:00:00.000Z' },
+      log,
+      leaseMs: options.leaseMs ?? 10_000,
+      releaseHost: async host => void released.push(host),
+      releaseAddress: async (pool, address, host) => void released.push(`${pool} ${address} ${host}`),
+    })
+    cluster.setUnderlay({ vtep: options.vtep ?? `192.0.2.${name.replace(/\D/g, '')}`, link: 'eth0' })
+    return cluster
+  }
+
+  #listener(): ClusterListener {
+    return {
+      endpointsOf: networkId =>
+        [...this.endpoints.values()]
+          .filter(endpoint => endpoint.networkId === networkId)
+          .map(endpoint => ({ endpoint, sandbox: `sandbox-of-${endpoint.name}` })),
+      reclaim: async () => void this.reclaims++,
+      up: async () => void this.ups++,
+      down: because => void this.told.push(`down: ${because}`),
+      networkChanged: (before, after) => void this.told.push(`network ${before?.name ?? '-'} -> ${after?.name ?? '-'}`),
+      remotesChanged: (networkId, before, after) => void this.remoteChanges.push({ networkId, before, after }),
+    }
+  }
+}
+
+export async function until(holds: () => boolean | Promise<boolean>, what: () => string): Promise<void> {
+  const end = performance.now() + 15_000
+  while (!(await holds())) {
+    if (performance.now() > end) throw new Error(`not within 15 s: ${what()}`)
+    await sleep(5)
+  }
+}
+
+const hex = (text: string): string => Buffer.from(text).toString('hex')
+const macOf = (text: string): string =>
+  `02:${[...Buffer.from(text.padEnd(5, '-')).subarray(-5)].map(b => b.toString(16).padStart(2, '0')).join(':')}`
+
+export const networkOf = (name: string, subnet = '10.50.0.0/16'): Network => ({
+  id: hex(name).padEnd(64, '0'),
+  name,
+  driver: 'overlay',
+  scope: 'global',
+  options: {},
+  subnets: [{ family: 4, subnet, auxAddresses: {}, poolId: `pool-${name}`, assignedBy: 'tsnet' }],
+  internal: false,
+  labels: {},
+  createdBy: 'tsnet',
+  createdAt: '2026-01-01T00:00:00.000Z',
+  dockerNetworkIds: [],
+})
+
+export const endpointOf = (
+  network: Network,
+  name: string,
+  address: string,
+  rest: Partial<Endpoint> = {},
+): Endpoint => ({
+  id: hex(`${network.name}/${name}`).padEnd(64, '0'),
+  networkId: network.id,
+  name,
+  createdBy: 'tsnet',
+  addresses: [`${address}/16`],
+  mac: macOf(name),
+  hostLink: `veth-${name}`,
+  aliases: [],
+  routes: [],
+  ports: [],
+  bindings: [],
+  state: 'joined',
+  createdAt: '2026-01-01T00:00:00.000Z',
+  ...rest,
+})
+
+export const remoteOf = ({ mac, addresses }: Endpoint, vtep: string): Remote => ({
+  mac,
+  addresses: addresses.map(address => address.replace(/\/\d+$/, '')),
+  vtep,
+})
