@@ -1,5 +1,5 @@
 import type { HostView } from '../cnm/cluster.js'
-import type { Network, Peer } from '../cnm/types.js'
+import type { Member, Network, Peer } from '../cnm/types.js'
 import { conflict, notFound } from '../errors.js'
 import { addressOf, holds } from '../net/subnets.js'
 import { del, put, type Store, unchanged } from '../store/store.js'
@@ -96,3 +96,21 @@ export class HostAdmin {
 }
 
 const latest = (a: string | undefined, b: string): string => (a !== undefined && a > b ? a : b)
+
+/** Who uses a network: `web on h1, db on h2 (down); attached to Docker on h3`. */
+export function usesOf(
+  { peers, members }: { peers: Peer[]; members: Member[] },
+  isUp: (host: string) => boolean,
+): string {
+  const host = (name: string): string => (isUp(name) ? name : `${name} (down)`)
+  const hostsOf = (some: Member[]): string => some.map(member => host(member.host)).join(', ')
+  const docker = members.filter(({ dockerNetworkIds }) => dockerNetworkIds.length > 0)
+  const rest = members.filter(member => !docker.includes(member) && !peers.some(peer => peer.host === member.host))
+  return [
+    peers.map(peer => `${peer.name} on ${host(peer.host)}`).join(', '),
+    docker.length === 0 ? '' : `attached to Docker on ${hostsOf(docker)}`,
+    rest.length === 0 ? '' : `member ${hostsOf(rest)}`,
+  ]
+    .filter(part => part !== '')
+    .join('; ')
+}

@@ -4,9 +4,10 @@ import type { Endpoint, Host, Member, Network, Peer } from '../cnm/types.js'
 import { conflict, kindOf, messageOf, unavailable } from '../errors.js'
 import type { Log } from '../log.js'
 import { del, put, type Store, StoreConflict } from '../store/store.js'
-import { HostAdmin } from './admin.js'
+import { HostAdmin, usesOf } from './admin.js'
 import { Admission } from './admission.js'
 import { follow } from './follow.js'
+import { FollowedNetworks } from './followed.js'
 import { Hosts } from './hosts.js'
 import {
   type AliveRecord,
@@ -14,13 +15,11 @@ import {
   isMember,
   isPeer,
   keys,
-  type MemberRecord,
   type NetworkRecord,
   type OnNetwork,
 } from './keys.js'
 import { Networks } from './networks.js'
 import { OwnRecords } from './own.js'
-import { NetworkPeers } from './peers.js'
 import { type Attempt, Session } from './session.js'
 
 export interface ClusterDeps {
@@ -38,6 +37,8 @@ export interface ClusterDeps {
   releaseAddress: (poolId: string, address: string, host: string) => Promise<void>
   /** for how long the others take this host to be up without hearing of it; 10 s by default */
   leaseMs?: number
+  /** between two tries to connect, growing; 0.2 to 2 s by default */
+  pausesMs?: { shortest: number; longest: number }
 }
 
 /** This host's address for the others, and the link that has it. */
@@ -49,8 +50,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   readonly #networks: Networks
   readonly #own: OwnRecords
   readonly #hosts: Hosts
-  readonly #peers = new Map<string, NetworkPeers>()
-  readonly #followed = new Map<string, AbortController>()
+  readonly #followed: FollowedNetworks
   readonly #admission: Admission
   readonly #admin: HostAdmin
   readonly #session: Session
@@ -63,7 +63,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
 
   constructor(deps: ClusterDeps) {
     this.#deps = deps
-    const { shared, local, where, log, leaseMs = 10_000 } = deps
+    const { shared, local, where, log, leaseMs = 10_000, pausesMs = { shortest: 200, longest: 2000 } } = deps
     const host = deps.host.name
     this.#networks = new Networks({
       shared,
@@ -76,16 +76,25 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       local,
       host,
       networks: this.#networks,
+      log,
       endpointsOf: id => this.#listener?.endpointsOf(id) ?? [],
       unreachable: () => this.#session.unreachable(),
       doubt: error => this.#session.fail(error),
     })
     this.#hosts = new Hosts({
       host,
-      vtepChanging: name => {
-        for (const peers of this.#peers.values()) peers.touchHost(name)
-      },
+      vtepChanging: name => this.#followed.touchHost(name),
       ownDeleted: () => this.#session.fail(conflict('another host has removed this one')),
+    })
+    this.#followed = new FollowedNetworks({
+      shared,
+      host,
+      vtepOf: name => this.#hosts.vtepOf(name),
+      isMember: id => this.#own.member(id) !== undefined,
+      mend: id => this.#own.mend(id),
+      isWanted: (id, key) => this.#own.isWanted(id, key),
+      lost: () => this.#session.fail(conflict('another host has removed records of this one')),
+      changed: (id, before, after) => this.#tell(listener => listener.remotesChanged(id, before, after)),
     })
     this.#admission = new Admission({
       shared,
@@ -110,6 +119,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       where,
       log,
       leaseMs,
+      pausesMs,
       announce: async lease => {
         await this.#admission.checkCluster()
         const { formerNames, removed } = await this.#admission.announce(lease.id)
@@ -142,7 +152,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   async close(): Promise<void> {
     const { shared } = this.#deps
     await this.#session.close(() => shared.txn([], [put(keys.host(this.host), this.#hostRecord())]))
-    for (const id of this.#peers.keys()) this.#unfollow(id)
+    this.#followed.close()
     await this.#upWork
   }
 
@@ -178,7 +188,9 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
         await this.#networks.delete(network.id, unique)
       } catch (error) {
         if (!(error instanceof StoreConflict)) throw error
-        throw conflict(`network ${network.name} is in use on other hosts: ${await this.#uses(network.id)}`)
+        throw conflict(
+          `network ${network.name} is in use on other hosts: ${usesOf(await this.readNetwork(network.id), name => this.#hosts.isAlive(name))}`,
+        )
       }
     })
   }
@@ -189,15 +201,14 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
 
   async putMember(member: Member): Promise<void> {
     await this.#own.putMember(member)
-    const { networkId } = member
-    if (this.#attempt === undefined || this.#followed.has(networkId)) return
     // without an answer the next session learns it
-    await this.#follow(networkId, this.#attempt).catch(error => this.#session.fail(error))
+    if (this.#attempt !== undefined)
+      await this.#followed.ensure(member.networkId, this.#attempt).catch(error => this.#session.fail(error))
   }
 
   async deleteMember(networkId: string): Promise<void> {
     await this.#own.deleteMember(networkId)
-    this.#unfollow(networkId)
+    this.#followed.delete(networkId)
   }
 
   publish(endpoint: Endpoint, sandbox: string): Promise<void> {
@@ -209,7 +220,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   }
 
   peers(): Peer[] {
-    return [...this.#peers.values()].flatMap(peers => peers.peers())
+    return this.#followed.peers()
   }
 
   async readNetwork(networkId: string): Promise<{ peers: Peer[]; members: Member[] }> {
@@ -241,16 +252,15 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   }
 
   remotes(networkId: string): readonly Remote[] | undefined {
-    const peers = this.#peers.get(networkId)
-    return peers?.known ? peers.remotes() : undefined
+    return this.#followed.remotes(networkId)
   }
 
   vteps(networkId: string): string[] {
-    return this.#peers.get(networkId)?.vteps() ?? []
+    return this.#followed.vteps(networkId)
   }
 
   async #synchronise(attempt: Attempt): Promise<void> {
-    const { shared, log } = this.#deps
+    const { shared } = this.#deps
     const { signal, failed, open } = attempt
     const listing = <T>(prefix: string) => ({
       store: shared,
@@ -267,99 +277,17 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       apply: changes => this.#networks.apply(changes),
     })
     for (const name of this.#formerNames) await this.#admin.forget(name)
-    for (const record of this.#own.records()) await this.#restore(record)
+    await this.#own.restoreNetworks({ removed: this.#removed })
     await this.#own.refresh()
     await this.#admission.settled()
     signal.throwIfAborted()
     this.#attempt = attempt
-    this.#followed.clear()
+    this.#followed.begin()
     open()
     await this.#listener?.reclaim()
-    const toFollow = this.#own.records().filter(({ member }) => !this.#followed.has(member.networkId))
-    await Promise.all(toFollow.map(({ member }) => this.#follow(member.networkId, attempt)))
+    await Promise.all(this.#own.records().map(({ member }) => this.#followed.ensure(member.networkId, attempt)))
     await this.#networks.dropAttempts()
     if (this.#removed) await shared.txn([], [del(keys.removed(this.#deps.host.id))])
-    log.debug({ networks: this.#peers.size }, 'the cluster store is read')
-  }
-
-  /** What the store has lost of a network that this host has part in; of a host that was removed, the network was deleted rightly. */
-  async #restore({ member: { networkId }, network, leaving }: MemberRecord): Promise<void> {
-    if (leaving || this.#networks.stands(networkId)) return
-    if (this.#removed) {
-      this.#unfollow(networkId)
-      return await this.#own.forget(networkId)
-    }
-    try {
-      await this.#networks.restore(network)
-      this.#deps.log.warn(
-        { network: network.name },
-        `network ${network.name} was missing in the cluster store: made again`,
-      )
-    } catch (error) {
-      if (!(error instanceof StoreConflict)) throw error
-      this.#deps.log.error(
-        { network: network.name },
-        `network ${network.name} is missing in the cluster store and cannot be made again: another has ${error.key}; disconnect from it what is on this host`,
-      )
-    }
-  }
-
-  /** Mend what the store has of this host on a network, and follow what others have. */
-  async #follow(networkId: string, attempt: Attempt): Promise<void> {
-    const stop = new AbortController()
-    this.#followed.set(networkId, stop)
-    const peers = this.#peersOf(networkId)
-    await follow<OnNetwork>({
-      store: this.#deps.shared,
-      prefix: keys.on(networkId),
-      list: () => this.#own.mend(networkId),
-      signal: AbortSignal.any([stop.signal, attempt.signal]),
-      failed: attempt.failed,
-      reset: entries => peers.reset(entries),
-      apply: changes => peers.apply(changes),
-    })
-    // the caller looks at all of it next
-    peers.settle()
-    if (this.#own.member(networkId) === undefined) this.#unfollow(networkId)
-  }
-
-  #unfollow(networkId: string): void {
-    this.#followed.get(networkId)?.abort()
-    this.#followed.delete(networkId)
-    this.#peers.get(networkId)?.close()
-    this.#peers.delete(networkId)
-  }
-
-  #peersOf(networkId: string): NetworkPeers {
-    const known = this.#peers.get(networkId)
-    if (known !== undefined) return known
-    const peers = new NetworkPeers({
-      networkId,
-      host: this.host,
-      vtepOf: host => this.#hosts.vtepOf(host),
-      changed: (before, after) => this.#tell(listener => listener.remotesChanged(networkId, before, after)),
-      ownDeleted: key => {
-        if (this.#own.isWanted(networkId, key))
-          this.#session.fail(conflict('another host has removed records of this one'))
-      },
-    })
-    this.#peers.set(networkId, peers)
-    return peers
-  }
-
-  /** `web on h1, db on h2 (down); attached to Docker on h3` */
-  async #uses(networkId: string): Promise<string> {
-    const { peers, members } = await this.readNetwork(networkId)
-    const host = (name: string): string => (this.#hosts.isAlive(name) ? name : `${name} (down)`)
-    const docker = members.filter(({ dockerNetworkIds }) => dockerNetworkIds.length > 0)
-    const rest = members.filter(member => !docker.includes(member) && !peers.some(peer => peer.host === member.host))
-    return [
-      peers.map(peer => `${peer.name} on ${host(peer.host)}`).join(', '),
-      docker.length === 0 ? '' : `attached to Docker on ${docker.map(member => host(member.host)).join(', ')}`,
-      rest.length === 0 ? '' : `member ${rest.map(member => host(member.host)).join(', ')}`,
-    ]
-      .filter(part => part !== '')
-      .join('; ')
   }
 
   #hostRecord(): HostRecord {

@@ -2,8 +2,9 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Endpoint, Member, Peer } from '../cnm/types.js'
 import { kindOf, type NetError, notFound } from '../errors.js'
 import { KeyedLock } from '../locks.js'
+import type { Log } from '../log.js'
 import { diff } from '../reconcile.js'
-import { del, type Entry, put, type Store } from '../store/store.js'
+import { del, type Entry, put, type Store, StoreConflict } from '../store/store.js'
 import type { Listing } from './follow.js'
 import { keys, localKeys, type MemberRecord, type OnNetwork } from './keys.js'
 import type { Networks } from './networks.js'
@@ -14,6 +15,7 @@ export interface OwnDeps {
   /** this host's name */
   host: string
   networks: Networks
+  log: Log
   /** joined endpoints of this host */
   endpointsOf: (networkId: string) => { endpoint: Endpoint; sandbox: string }[]
   /** why the shared store cannot be written to now */
@@ -141,6 +143,32 @@ export class OwnRecords {
     this.#members.delete(networkId)
     this.#claims.delete(networkId)
     this.#deps.networks.memberChanged(networkId)
+  }
+
+  /**
+   * Make the networks again that this host has part in and the store has lost, being older than it was. Where this host was
+   * removed they were deleted rightly: `removed` forgets them.
+   */
+  async restoreNetworks({ removed }: { removed: boolean }): Promise<void> {
+    const { networks, log } = this.#deps
+    for (const { member, network, leaving } of this.records()) {
+      if (leaving || networks.stands(member.networkId)) continue
+      if (removed) {
+        await this.forget(member.networkId)
+        continue
+      }
+      const { name } = network
+      try {
+        await networks.restore(network)
+        log.warn({ network: name }, `network ${name} was missing in the cluster store, and is made again`)
+      } catch (error) {
+        if (!(error instanceof StoreConflict)) throw error
+        log.error(
+          { network: name },
+          `network ${name} is missing in the cluster store and cannot be made again, because another one has ${error.key} there: disconnect what is on it here`,
+        )
+      }
+    }
   }
 
   /** Keep the copies of the networks as the networks are now. */

@@ -14,7 +14,6 @@ interface Source {
 }
 
 export interface PeersDeps {
-  networkId: string
   /** this host's name: what it has itself is not kept here */
   host: string
   vtepOf: (host: string) => string | undefined

@@ -9,6 +9,8 @@ export interface SessionDeps {
   where: string
   log: Log
   leaseMs: number
+  /** between two tries to connect, growing */
+  pausesMs: { shortest: number; longest: number }
   /** Announce this host under the lease's id, for the first time or again. */
   announce: (lease: Lease) => Promise<void>
   /** Learn everything, and bring what the store has of this host up to date. The session has ended when the signal aborts. */
@@ -25,9 +27,6 @@ export interface Attempt {
   /** the networks are known: what this host has may be written from now on */
   open: () => void
 }
-
-const shortestPauseMs = 200
-const longestPauseMs = 2000
 
 /**
  * Being connected with the shared store, again and again. Whatever goes wrong ends the session, and the next one learns and compares
@@ -81,10 +80,11 @@ export class Session {
 
   async #run(): Promise<void> {
     const { signal } = this.#closing
-    for (let pauseMs = shortestPauseMs; !signal.aborted; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
+    const { shortest, longest } = this.#deps.pausesMs
+    for (let pauseMs = shortest; !signal.aborted; pauseMs = Math.min(pauseMs * 2, longest)) {
       const wasUp = await this.#connect()
       if (signal.aborted) return
-      if (wasUp) pauseMs = shortestPauseMs
+      if (wasUp) pauseMs = shortest
       await sleep(pauseMs, undefined, { signal }).catch(() => {})
     }
   }

@@ -133,20 +133,23 @@ export class TestHost {
     }
   }
 
-  /** As a controller connects: what is told is recorded, and what cannot be told is not there. */
-  async connect(endpoint: Endpoint): Promise<void> {
+  /** As a controller connects: an endpoint of which the others cannot be told is not joined. */
+  async connect(endpoint: Endpoint, recordedFirst = false): Promise<void> {
+    if (this.endpoints.has(endpoint.id)) return
     if (this.cluster.member(endpoint.networkId) === undefined)
       await this.cluster.putMember(this.member(endpoint.networkId))
     try {
+      if (recordedFirst) this.endpoints.set(endpoint.id, endpoint)
       await this.cluster.publish(endpoint, `sandbox-of-${endpoint.name}`)
     } catch (error) {
-      await this.cluster.withdraw(endpoint)
+      await this.disconnect(endpoint, recordedFirst)
       throw error
     }
     this.endpoints.set(endpoint.id, endpoint)
   }
 
-  async disconnect(endpoint: Endpoint): Promise<void> {
+  async disconnect(endpoint: Endpoint, recordedFirst = false): Promise<void> {
+    if (recordedFirst) this.endpoints.delete(endpoint.id)
     await this.cluster.withdraw(endpoint)
     this.endpoints.delete(endpoint.id)
   }
@@ -162,6 +165,7 @@ export class TestHost {
       local,
       host: { name, id: options.id ?? `id-of-${name}`, version: '1', startedAt: '2026-01-01T00:00:00.000Z' },
       log,
+      pausesMs: { shortest: 2, longest: 20 },
       leaseMs: options.leaseMs ?? 10_000,
       releaseHost: async host => void released.push(host),
       releaseAddress: async (pool, address, host) => void released.push(`${pool} ${address} ${host}`),
