@@ -14,6 +14,7 @@ import { NameServer } from './dns/server.js'
 import { DockerContainers } from './dockerd/containers.js'
 import { createDrivers } from './drivers/index.js'
 import { OtherBridges } from './drivers/other-bridges.js'
+import { noOtherHosts } from './drivers/other-hosts.js'
 import { conflict, doing } from './errors.js'
 import { createFirewall } from './firewall/firewall.js'
 import { ensureForeignAccept } from './firewall/foreign.js'
@@ -108,7 +109,7 @@ async function build(
   await ipam.load()
   const events = new EventLog()
   const otherBridges = new OtherBridges(kernel, firewall)
-  const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign })
+  const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign, others: noOtherHosts })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
   const containers = new DockerContainers(options.dockerSocket)
   const deps = { state, ipam, drivers, namespaces, containers, names, hostSubnets, events, log }

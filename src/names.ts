@@ -56,6 +56,9 @@ export const randomMac = (): string => localMac(randomBytes(6))
 export const derivedMac = (...parts: string[]): string =>
   localMac(createHash('sha256').update(parts.join('\n')).digest().subarray(0, 6))
 
+/** Of the gateway of a global network, on every host of it. */
+export const gatewayMacOf = (networkId: string): string => derivedMac(networkId)
+
 /** By which the other hosts reach a host's own addresses on a global network. */
 export const hostMacOf = (networkId: string, host: string): string => derivedMac(networkId, host)
 

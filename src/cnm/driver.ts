@@ -50,9 +50,14 @@ export interface Remote {
 
 /** What drivers of global networks know of the other hosts. */
 export interface OtherHosts {
+  /** this host's name, by which hostMacOf (src/names.ts) knows it */
+  readonly host: string
   /** plain address of this host for the others, and the link that has it. @throws {NetError} Unavailable: there is none now */
   underlay(): { vtep: string; link: string }
-  /** Everything of the network on other hosts; undefined while the cluster store has not told it yet: leave what is there. */
+  /**
+   * Everything of the network on other hosts, in the order in which it came to be: of two that have one address the later has it.
+   * Undefined while the cluster store has not told it yet: leave what is there.
+   */
   remotes(networkId: string): readonly Remote[] | undefined
   /** VTEPs of the other hosts on the network, for what has to reach all of them. */
   vteps(networkId: string): readonly string[]
@@ -110,7 +115,7 @@ export interface Driver<Options = unknown> {
   /** Make exactly `endpoint.ports` reachable from outside; returns what was granted. Absent: this kind of network publishes nothing. */
   publish?(network: Network<Options>, endpoint: Endpoint): Promise<PortBinding[]>
   revoke?(network: Network<Options>, endpoint: Endpoint): Promise<void>
-  /** What is on other hosts has changed. Fine where the network's links are not there: ensureNetwork asks for all of it. */
+  /** What is on other hosts has changed: all of it, or as much as differs. Fine where the network's links are not there: ensureNetwork asks for all of it. */
   updateRemotes?(network: Network<Options>, before: readonly Remote[], after: readonly Remote[]): void
 }
 

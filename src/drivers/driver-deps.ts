@@ -1,4 +1,4 @@
-import type { Driver, Step, WantedNetwork } from '../cnm/driver.js'
+import type { Driver, OtherHosts, Step, WantedNetwork } from '../cnm/driver.js'
 import type { Element } from '../firewall/elements.js'
 import type { Firewall } from '../firewall/firewall.js'
 import type { HostPorts } from '../firewall/host-ports.js'
@@ -13,6 +13,7 @@ export interface DriverDeps {
   otherBridges: OtherBridges
   /** Where dockerd or another firewall drops what it does not know: have it accept what our rules accepted. */
   acceptForeign: () => Promise<void>
+  others: OtherHosts
 }
 
 /** A driver as the list of drivers sees it: besides the contract, its share of what is planned for all of them together. */

@@ -8,9 +8,10 @@ import type { DriverDeps, HostDriver } from './driver-deps.js'
 import { host, none } from './fixed.js'
 import { macvlan } from './macvlan/driver.js'
 import { isMarked } from './mark.js'
+import { overlay } from './overlay/driver.js'
 
 /** The only list of drivers: a new one is its own file and a line here. */
-const factories = { bridge, macvlan, host, none }
+const factories = { bridge, overlay, macvlan, host, none }
 
 /** Each driver reads only networks whose options it parsed itself, so the set need not know their type. */
 type AnyDriver = HostDriver<unknown>

@@ -128,6 +128,7 @@ export const sets = {
   bridges: { key: { link: 'link' } },
   internal: { key: { link: 'link' } },
   others: { key: { link: 'link' } },
+  clamped: { key: { link: 'link' } },
   intra: { key: { from: 'link', to: 'link' } },
   masquerade4: { key: { link: 'link' } },
   masquerade6: { key: { link: 'link' } },

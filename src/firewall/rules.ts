@@ -14,14 +14,17 @@ export interface FilteredNetwork {
   masquerade: boolean
   /** endpoints of the network may talk to each other; off, the bridge ports must be `isolated` as well */
   icc: boolean
+  /** packets have less room here than elsewhere: TCP is told so in both directions */
+  clampMss?: boolean
 }
 
 /** What the firewall must hold for a network; pure. */
 export function networkElements(network: FilteredNetwork): Element[] {
-  const { bridge: link, subnets, internal, masquerade, icc } = network
+  const { bridge: link, subnets, internal, masquerade, icc, clampMss = false } = network
   const families = new Set(subnets.map(s => s.family))
   const elements: Element[] = [{ set: 'bridges', link }]
   if (internal) elements.push({ set: 'internal', link })
+  if (clampMss) elements.push({ set: 'clamped', link })
   if (icc) elements.push({ set: 'intra', from: link, to: link })
   if (masquerade && !internal)
     for (const family of families) elements.push({ set: family === 4 ? 'masquerade4' : 'masquerade6', link })

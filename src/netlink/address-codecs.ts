@@ -30,11 +30,20 @@ export const ip: Codec<string> = {
   get: (from, start, end) => (end - start >= ip6Size ? ip6 : ip4).get(from, start, end),
 }
 
+const octetsOfMac = (text: string): Buffer => {
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2})*$/i.test(text)) throw new RangeError(`"${text}" is not a MAC address`)
+  return Buffer.from(text.replaceAll(':', ''), 'hex')
+}
+
+const textOfMac = (raw: Buffer): string => raw.toString('hex').replace(/..(?=.)/g, '$&:')
+
+/** A MAC address where a struct has room for one. */
+export const mac6 = map(octets(6), octetsOfMac, raw => textOfMac(Buffer.from(raw)))
+
 /** A link-layer address: six bytes on Ethernet, but decoded whatever length a link has. */
 export const mac: Codec<string> = {
   put(to, value) {
-    if (!/^[0-9a-f]{2}(:[0-9a-f]{2})*$/i.test(value)) throw new RangeError(`"${value}" is not a MAC address`)
-    bytes.put(to, Buffer.from(value.replaceAll(':', ''), 'hex'))
+    bytes.put(to, octetsOfMac(value))
   },
-  get: (from, start, end) => from.toString('hex', start, end).replace(/..(?=.)/g, '$&:'),
+  get: (from, start, end) => textOfMac(from.subarray(start, end)),
 }

@@ -88,6 +88,14 @@ export const u64 = number<bigint>(8, b.writeBigUInt64LE, b.readBigUInt64LE)
 export const be16 = number<number>(2, b.writeUInt16BE, b.readUInt16BE)
 export const be32 = number<number>(4, b.writeUInt32BE, b.readUInt32BE)
 
+/** The Internet checksum of RFC 1071, over an even number of bytes. */
+export function checksumOf(bytes: Buffer): number {
+  let sum = 0
+  for (let at = 0; at < bytes.length; at += be16.size) sum += be16.read(bytes, at)
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
+  return ~sum & 0xffff
+}
+
 /** A number under another type: `map(u8, v => (v ? 1 : 0), n => n !== 0)`. */
 export const map = <N, T>(as: Fixed<N>, to: (value: T) => N, from: (raw: N) => T): Fixed<T> =>
   fixed(

@@ -1,11 +1,13 @@
 import { randomInt } from 'node:crypto'
 import { messageOf, NetError, unavailable } from '../errors.js'
 import { checkLinkName } from '../names.js'
+import { announcement } from './announcement.js'
 import { type Codec, decode, type ValueOf } from './codec.js'
 import { ErrnoError } from './libc.js'
 import { kernelError, NetlinkError } from './netlink-error.js'
 import type { Netns } from './netns.js'
 import type { Address, Family, FdbEntry, Link, Neighbour, Route } from './objects.js'
+import { PacketSocket } from './packet-socket.js'
 import { parseAddress, parseFdb, parseLink, parseNeighbour, parseRoute } from './parse.js'
 import { afOf } from './prefix.js'
 import { listOf, type Requests, request, rtm, words } from './request.js'
@@ -33,6 +35,8 @@ const addressesInOnePiece = 30
 export class Kernel {
   /** For what waits in the kernel, so that the other socket never does; opened at the first use. */
   #waiting: NetlinkSocket | undefined
+  /** opened at the first use */
+  #packets: PacketSocket | undefined
   #doomed: { indexes: Set<number>; done: Promise<void> } | undefined
   #deleting: Promise<unknown> = Promise.resolve()
 
@@ -56,6 +60,7 @@ export class Kernel {
   /** Give back the sockets, after what is under way. */
   close(): void {
     this.socket.close()
+    this.#packets?.close()
     const waiting = this.#waiting
     void waiting?.idle().then(() => waiting.close())
   }
@@ -71,7 +76,7 @@ export class Kernel {
 
   /** The same off the main thread, for requests that wait: deleting a link takes an RCU grace period, about 20 ms. */
   async applyAsync(...requests: readonly Requests[]): Promise<void> {
-    this.#waiting ??= translated(() => this.socket.another())
+    this.#waiting ??= translated(() => this.socket.another(NetlinkSocket.open))
     throwFirst(await this.#waiting.exchangeAsync(requests.flatMap(listOf)).catch(toNetError))
   }
 
@@ -99,6 +104,19 @@ export class Kernel {
     const group = randomInt(0x4000_0000, 0x7fff_ffff)
     const marks = [...indexes].flatMap(index => linkSet({ index, group }))
     await this.applyAsync(tolerant(marks, 'ENODEV'), tolerant(linkDeleteGroup(group), 'ENODEV'))
+  }
+
+  /**
+   * Tell everybody on a link's segment at which MAC addresses these IP addresses are: `arping -U -I LINK ADDRESS`, but for any
+   * owner. A link that is gone or down tells nobody.
+   */
+  announce(index: number, owners: ReadonlyMap<string, string>): void {
+    if (owners.size === 0) return
+    this.#packets ??= translated(() => this.socket.another(PacketSocket.open))
+    this.#packets.send(
+      index,
+      [...owners].map(([address, mac]) => announcement(address, mac)),
+    )
   }
 
   /** `ip -d link show [type KIND] [master INDEX]` */

@@ -1,7 +1,7 @@
 import { invalid } from '../errors.js'
 import { checkLinkName } from '../names.js'
 import type { ValueOf } from './codec.js'
-import type { BridgePortData } from './kinds.js'
+import type { BridgePortData, VxlanData } from './kinds.js'
 import type { LinkAttributes, LinkChange, LinkRef, LinkSpec, PeerSpec } from './link-specs.js'
 import { checkIndex, checkMac, nlm, type Request, request, rtm, words } from './request.js'
 import { afBridge, afUnspec, bridgePortMessage, linkMessage } from './tables.js'
@@ -50,7 +50,7 @@ const peerMessage = (peer: PeerSpec) => ({
 })
 
 /** IFLA_VXLAN_LOCAL and _GROUP are IPv4, LOCAL6 and GROUP6 IPv6. */
-function vxlanByFamily({ local, group, ...rest }: Extract<LinkSpec, { kind: 'vxlan' }>['vxlan']) {
+function vxlanByFamily({ local, group, ...rest }: VxlanData) {
   return {
     ...rest,
     ...(local?.includes(':') ? { local6: local } : { local }),
@@ -143,7 +143,8 @@ export function linkAdd(spec: LinkSpec): Request[] {
 
 /**
  * Change a link: `ip link set dev NAME [name NEW] [up | down] [mtu N] [address MAC] [master M | nomaster] [netns NS]
- * [alias TEXT] [group N] [addrgenmode MODE]`, and its port settings: `ip link set dev NAME type bridge_slave ...`.
+ * [alias TEXT] [group N] [addrgenmode MODE]`, its port settings: `ip link set dev NAME type bridge_slave ...`, and of a
+ * vxlan what may change in its life (local within the family, ttl, learning, ageing): `ip link set dev NAME type vxlan ...`.
  */
 export function linkSet(change: LinkChange): Request[] {
   const ref: LinkRef = change.name === undefined ? { index: change.index } : { name: change.name }
@@ -162,12 +163,15 @@ function setOnce(change: LinkChange): Request {
     alias: change.alias,
     addrgenmode: change.addrGenMode,
     ...(change.port && { type: 'bridge_slave', ...portWords(change.port) }),
+    ...(change.vxlan && { type: 'vxlan', local: change.vxlan.local, ttl: change.vxlan.ttl }),
   })
+  const late = afterCreation(change)
   const attrs: LinkAttrs = {
     ...refAttrs(change),
     ...(change.newName !== undefined && { ifname: checkLinkName(change.newName) }),
     ...anyTime(change),
-    ...afterCreation(change),
+    ...late,
+    ...(change.vxlan && { info: { ...late.info, kind: 'vxlan', data: vxlanByFamily(change.vxlan) } }),
     netNsFd: change.netns?.fd,
   }
   // RTM_NEWLINK without CREATE does all that RTM_SETLINK does, and port settings besides.

@@ -58,6 +58,8 @@ export interface Address {
   /** IFA_F_* of linux/if_addr.h */
   flags: number
   permanent: boolean
+  /** IPv6: chosen as a source only where there is no other */
+  deprecated: boolean
   /** IPv6: duplicate address detection has not finished */
   tentative: boolean
   /** IPv6: duplicate address detection found another owner */
@@ -99,6 +101,8 @@ export interface Neighbour {
   /** a proxy entry: this host answers for the address */
   proxy: boolean
   externLearned: boolean
+  /** who made it: RTPROT_* or our own number; absent for the kernel's own and for whoever does not say */
+  protocol?: number
 }
 
 /** One forwarding entry of a bridge or a vxlan, as `bridge fdb show` reports it. */

@@ -86,6 +86,7 @@ export function parseAddress(message: ValueOf<typeof addressMessage>): Address |
     scope: wordOf(scopes, message.scope, 'global') as Scope,
     flags,
     permanent: (flags & addressFlags.permanent) !== 0,
+    deprecated: (flags & addressFlags.deprecated) !== 0,
     tentative: (flags & addressFlags.tentative) !== 0,
     dadFailed: (flags & addressFlags.dadFailed) !== 0,
   }
@@ -130,6 +131,7 @@ export function parseNeighbour(message: ValueOf<typeof neighbourMessage>): Neigh
     externLearned: (flags & neighbourFlags.externLearned) !== 0,
   }
   if (attrs.lladdr) neighbour.mac = attrs.lladdr
+  if (attrs.protocol) neighbour.protocol = attrs.protocol
   return neighbour
 }
 

@@ -28,11 +28,16 @@ export interface AddressSpec {
   scope?: Scope
   /** IPv4, none unless given: `10.30.0.255` */
   broadcast?: string
+  /** IPv6: no source for what does not ask for it by name */
+  deprecated?: boolean
   /** IPv6: usable at once, without duplicate address detection */
   noDad?: boolean
   /** do not make the route to the address's own subnet */
   noPrefixRoute?: boolean
 }
+
+/** INFINITY_LIFE_TIME, net/if_inet6.h */
+const forever = 0xffff_ffff
 
 function addressRequest(verb: string, type: number, flags: number, spec: AddressSpec): Request {
   const { family, address, length } = parsePrefix(spec.address)
@@ -41,6 +46,7 @@ function addressRequest(verb: string, type: number, flags: number, spec: Address
     dev: checkIndex(spec.index),
     broadcast: spec.broadcast,
     scope: spec.scope,
+    preferred_lft: spec.deprecated ? 0 : undefined,
     nodad: spec.noDad,
     noprefixroute: spec.noPrefixRoute,
   })
@@ -51,11 +57,17 @@ function addressRequest(verb: string, type: number, flags: number, spec: Address
     flags: 0,
     scope: scopes[spec.scope ?? (loopback ? 'host' : 'global')],
     index: spec.index,
-    attrs: { local: address, address, broadcast: spec.broadcast, flags: bits || undefined },
+    attrs: {
+      local: address,
+      address,
+      broadcast: spec.broadcast,
+      flags: bits || undefined,
+      cacheinfo: spec.deprecated ? { preferred: 0, valid: forever, created: 0, updated: 0 } : undefined,
+    },
   })
 }
 
-/** `ip address add 10.30.0.2/24 dev INDEX [broadcast A] [nodad]`. EEXIST when it is there. */
+/** `ip address add 10.30.0.2/24 dev INDEX [broadcast A] [preferred_lft 0] [nodad]`. EEXIST when it is there. */
 export const addressAdd = (spec: AddressSpec): Request =>
   addressRequest('add', rtm.newAddress, nlm.create | nlm.exclusive, spec)
 
@@ -173,6 +185,8 @@ export interface NeighbourSpec {
   router?: boolean
   /** kept by us, not by the kernel: not aged, not counted as garbage */
   externLearned?: boolean
+  /** who makes it; RTPROT_UNSPEC (0) unless given */
+  protocol?: number
 }
 
 function neighbourRequest(verb: string, type: number, flags: number, spec: NeighbourSpec): Request {
@@ -182,6 +196,7 @@ function neighbourRequest(verb: string, type: number, flags: number, spec: Neigh
     nud: spec.state,
     router: spec.router,
     extern_learn: spec.externLearned,
+    protocol: spec.protocol,
   })
   return request(op, type, flags, neighbourMessage, {
     family: afOf(familyOf(spec.address)),
@@ -192,7 +207,11 @@ function neighbourRequest(verb: string, type: number, flags: number, spec: Neigh
       (spec.router ? neighbourFlags.router : 0) |
       (spec.externLearned ? neighbourFlags.externLearned : 0),
     type: 0,
-    attrs: { dst: spec.address, lladdr: spec.mac === undefined ? undefined : checkMac(spec.mac) },
+    attrs: {
+      dst: spec.address,
+      lladdr: spec.mac === undefined ? undefined : checkMac(spec.mac),
+      protocol: spec.protocol,
+    },
   })
 }
 
@@ -210,6 +229,8 @@ export interface FdbSpec {
   mac: string
   /** true: the link's own table (a vxlan's remotes). false: the table of the bridge that the link is a port of */
   self: boolean
+  /** beside `self`: the table of the bridge too, in one request. Only where it adds: a deletion stops at the first absence. */
+  andMaster?: boolean
   /** vxlan: address of the remote vtep */
   dst?: string
   /** vxlan: UDP port at the remote vtep, when not the device's own */
@@ -232,6 +253,7 @@ const fdbStates: Record<FdbEntry['state'], number> = {
 }
 
 function fdbRequest(verb: string, type: number, flags: number, spec: FdbSpec): Request {
+  const toMaster = spec.andMaster ?? !spec.self
   const op = words(`bridge fdb ${verb} ${spec.mac}`, {
     dev: checkIndex(spec.index),
     dst: spec.dst,
@@ -240,7 +262,8 @@ function fdbRequest(verb: string, type: number, flags: number, spec: FdbSpec): R
     via: spec.via,
     vlan: spec.vlan,
     [spec.state ?? 'permanent']: true,
-    [spec.self ? 'self' : 'master']: true,
+    self: spec.self,
+    master: toMaster,
   })
   const { dst, port, vni, vlan, via } = spec
   return request(op, type, flags, neighbourMessage, {
@@ -248,7 +271,8 @@ function fdbRequest(verb: string, type: number, flags: number, spec: FdbSpec): R
     index: spec.index,
     state: fdbStates[spec.state ?? 'permanent'],
     flags:
-      (spec.self ? neighbourFlags.self : neighbourFlags.master) |
+      (spec.self ? neighbourFlags.self : 0) |
+      (toMaster ? neighbourFlags.master : 0) |
       (spec.externLearned ? neighbourFlags.externLearned : 0),
     type: 0,
     attrs: { dst, lladdr: checkMac(spec.mac), vlan, port, vni, ifindex: via },

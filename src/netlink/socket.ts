@@ -63,11 +63,11 @@ export class NetlinkSocket {
     }
   }
 
-  /** Another socket in the same namespace. */
-  another(): NetlinkSocket {
+  /** Another socket of any kind in the same namespace. */
+  another<T>(open: (netns: Netns) => T): T {
     const netns = new Netns(ioctl(this.fd, siocgskns), 'of a socket')
     try {
-      return NetlinkSocket.open(netns)
+      return open(netns)
     } finally {
       netns.close()
     }

@@ -122,6 +122,8 @@ export const neighbourMessage = message(
     ifindex: attr(8, u32),
     master: attr(9, u32),
     linkNetnsid: attr(10, i32),
+    /** who made it, RTPROT_*; of neighbours, not of forwarding entries */
+    protocol: attr(12, u8),
   }),
 )
 
@@ -147,6 +149,7 @@ export const routeTypes = {
 export const addressFlags = {
   noDad: 0x02,
   dadFailed: 0x08,
+  deprecated: 0x20,
   tentative: 0x40,
   permanent: 0x80,
   noPrefixRoute: 0x200,

@@ -43,6 +43,7 @@ export const oneOfEach: Element[] = [
   { set: 'bridges', link: 'br-web' },
   { set: 'internal', link: 'br_web.5' },
   { set: 'others', link: 'docker0' },
+  { set: 'clamped', link: 'br-blue' },
   { set: 'intra', from: 'br-web', to: 'br-web' },
   { set: 'masquerade4', link: 'br-web' },
   { set: 'masquerade6', link: 'a23456789012345' },

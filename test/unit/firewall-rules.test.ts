@@ -126,6 +126,7 @@ describe('ruleset.nft', () => {
   it('has chains whose rules are counted a line each', () => {
     expect(Object.fromEntries(rulesOf(ruleset))).toEqual({
       guard: 4,
+      clamp: 2,
       prerouting: 1,
       output: 1,
       publish: 10,

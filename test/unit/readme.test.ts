@@ -7,6 +7,7 @@ import { createProgram } from '../../src/cli/program.js'
 import { endpointOptions } from '../../src/cnm/endpoint-options.js'
 import { bridgeOptions } from '../../src/drivers/bridge/options.js'
 import { macvlanOptions } from '../../src/drivers/macvlan/options.js'
+import { overlayOptions } from '../../src/drivers/overlay/options.js'
 import { helpOf } from '../../src/options.js'
 import { repo } from '../helpers/machine.js'
 
@@ -18,6 +19,7 @@ const missingFrom = (rows: string[]): string[] => rows.filter(row => !readme.inc
 
 test.each([
   ['bridge', bridgeOptions],
+  ['overlay', overlayOptions],
   ['macvlan', macvlanOptions],
 ])('README lists every option of %s networks with both names, its default and its meaning', (_driver, table) => {
   const rows = helpOf(table).map(

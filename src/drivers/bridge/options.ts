@@ -1,7 +1,8 @@
-import { isIP } from 'node:net'
 import { checkLinkName } from '../../names.js'
-import { ifprefixOption, type OptionsOf, option, parseBoolean, parseWhole } from '../../options.js'
-import { routesOption } from '../routes.js'
+import { type OptionsOf, option, parseBoolean, parseWhole } from '../../options.js'
+import { bridgedOptions } from '../bridged/options.js'
+
+const { icc, masquerade, host_binding, ifprefix, routes, internal } = bridgedOptions
 
 /** Short name, Docker's name (drivers/bridge/labels.go and netlabel/labels.go in moby), default, rule and help of every bridge option. */
 export const bridgeOptions = {
@@ -17,43 +18,18 @@ export const bridgeOptions = {
     parse: parseWhole(68, 65535),
     help: 'MTU in bytes of the bridge and of both ends of every endpoint',
   }),
-  icc: option({
-    alias: 'com.docker.network.bridge.enable_icc',
-    default: true,
-    parse: parseBoolean,
-    help: 'endpoints of this network may talk to each other',
-  }),
-  masquerade: option({
-    alias: 'com.docker.network.bridge.enable_ip_masquerade',
-    default: true,
-    parse: parseBoolean,
-    help: "traffic out of the host leaves with the host's address",
-  }),
-  host_binding: option({
-    alias: 'com.docker.network.bridge.host_binding_ipv4',
-    default: '',
-    parse: parseHostAddress,
-    help: 'host address on which ports are published when -p names none; every address when empty',
-  }),
-  ifprefix: ifprefixOption,
+  icc,
+  masquerade,
+  host_binding,
+  ifprefix,
   inhibit_ipv4: option({
     alias: 'com.docker.network.bridge.inhibit_ipv4',
     default: false,
     parse: parseBoolean,
     help: 'put no IPv4 address on the bridge: the gateway is somewhere else on its segment',
   }),
-  routes: routesOption,
-  internal: option({
-    alias: 'com.docker.network.internal',
-    default: false,
-    parse: parseBoolean,
-    help: 'the same as --internal: no way out of the host and none in',
-  }),
+  routes,
+  internal,
 }
 
 export type BridgeOptions = OptionsOf<typeof bridgeOptions>
-
-function parseHostAddress(text: string): string {
-  if (isIP(text) === 0) throw new Error('must be an IP address')
-  return text
-}

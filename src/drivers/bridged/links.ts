@@ -2,30 +2,46 @@ import type { Step } from '../../cnm/driver.js'
 import type { Endpoint, Network } from '../../cnm/types.js'
 import { conflict } from '../../errors.js'
 import { randomMac, shortId } from '../../names.js'
-import { withPrefixLength } from '../../net/subnets.js'
 import type { Kernel } from '../../netlink/kernel.js'
+import type { BridgeData } from '../../netlink/kinds.js'
 import type { Address, Link } from '../../netlink/objects.js'
 import { addressAdd, addressDelete, linkAdd, linkSet, type Requests } from '../../netlink/requests.js'
 import { readSysctl, writeSysctl } from '../../netlink/sysctl.js'
 import { diff } from '../../reconcile.js'
 import { isMarked, isMarkOf, markOf } from '../mark.js'
-import type { BridgeOptions } from './options.js'
+import type { BridgedOptions } from './options.js'
 
-export type BridgeNetwork = Network<BridgeOptions>
+export type BridgedNetwork = Network<BridgedOptions>
 
-export const bridgeNameOf = (network: BridgeNetwork): string => network.options.bridge || `br-${shortId(network.id)}`
+/** What the bridge of a network should be. */
+export interface BridgeShape {
+  name: string
+  /** absent: any, chosen when the bridge is made */
+  mac?: string
+  addresses: BridgeAddress[]
+  /** of a new one */
+  settings: BridgeData
+}
+
+export interface BridgeAddress {
+  /** `10.30.0.1/24` */
+  address: string
+  /** IPv6: packets of the host itself go by another one */
+  deprecated?: boolean
+}
 
 /** What differs between a network and its bridge. Making the bridge is one step: the rest needs its index. */
 export function bridgeSteps(
   kernel: Kernel,
-  network: BridgeNetwork,
+  network: BridgedNetwork,
+  shape: BridgeShape,
   link: Link | undefined,
   addresses: readonly Address[],
 ): Step[] {
-  const name = bridgeNameOf(network)
+  const { name } = shape
   if (link !== undefined) {
     refuseForeign(network, link)
-    return differences(kernel, network, link, addresses)
+    return differences(kernel, network, shape, link, addresses)
   }
   const create = (): void => {
     kernel.apply(
@@ -33,65 +49,68 @@ export function bridgeSteps(
         kind: 'bridge',
         name,
         // chosen by us: otherwise it would follow the lowest of the ports and change as they come and go
-        mac: randomMac(),
+        mac: shape.mac ?? randomMac(),
         alias: markOf(network),
-        bridge: { forwardDelay: 0, stpState: false },
+        bridge: { forwardDelay: 0, stpState: false, ...shape.settings },
       }),
     )
     const made = kernel.link(name)
     if (made === undefined) throw new Error(`bridge ${name} vanished while it was being made`)
     // forced: an MTU that was set stays when the last port goes, one that equals the default by chance would not
     kernel.apply(linkSet({ index: made.index, mtu: network.options.mtu }))
-    for (const step of differences(kernel, network, made, kernel.addresses({ index: made.index }))) step.apply()
+    const own = kernel.addresses({ index: made.index })
+    for (const step of differences(kernel, network, shape, made, own)) step.apply()
   }
   return [{ words: `create bridge ${name} of network ${network.name}`, apply: create }]
 }
 
 /** A link that is not ours must not become our network's, whatever its name. */
-export function refuseForeign(network: BridgeNetwork, link: Link): void {
+export function refuseForeign(network: BridgedNetwork, link: Link): void {
   if (!isMarked(link))
     throw conflict(`a link ${link.name} that is not tsnet's exists already; choose another name with -o bridge=NAME`)
   if (!isMarkOf(network, link.alias)) throw conflict(`link ${link.name} belongs to ${link.alias}`)
 }
 
-function differences(kernel: Kernel, network: BridgeNetwork, link: Link, addresses: readonly Address[]): Step[] {
+function differences(
+  kernel: Kernel,
+  network: BridgedNetwork,
+  shape: BridgeShape,
+  link: Link,
+  addresses: readonly Address[],
+): Step[] {
   const { name, index } = link
+  const { mtu } = network.options
   const steps: Step[] = []
   const request = (words: string, requests: Requests): void => {
     steps.push({ words, apply: () => kernel.apply(requests) })
   }
   if (link.alias !== markOf(network))
     request(`set the alias of bridge ${name}`, linkSet({ index, alias: markOf(network) }))
-  if (link.mtu !== network.options.mtu)
-    request(`set MTU ${network.options.mtu} on bridge ${name}`, linkSet({ index, mtu: network.options.mtu }))
+  if (shape.mac !== undefined && link.mac !== shape.mac)
+    request(`set MAC address ${shape.mac} on bridge ${name}`, linkSet({ index, mac: shape.mac }))
+  if (link.mtu !== mtu) request(`set MTU ${mtu} on bridge ${name}`, linkSet({ index, mtu }))
   for (const [key, value] of Object.entries(bridgeSysctls(network, name)))
     if (readSysctl(undefined, key) !== value)
       steps.push({ words: `set ${key} to ${value}`, apply: () => void writeSysctl(undefined, key, value) })
   // before the addresses: their routes need it
   if (!link.up) request(`bring bridge ${name} up`, linkSet({ index, up: true }))
   const plan = diff(
-    gatewayAddresses(network),
+    shape.addresses,
     addresses.filter(address => address.scope === 'global'),
-    { want: address => address, have: address => address.address },
+    { want: keyOf, have: keyOf },
     () => true,
   )
   // removed first: an address that moved to another prefix length may not be there twice
   for (const { address } of plan.remove)
     request(`remove address ${address} from bridge ${name}`, addressDelete({ index, address }))
-  for (const address of plan.add)
-    request(`add address ${address} to bridge ${name}`, addressAdd({ index, address, noDad: true }))
+  for (const { address, deprecated = false } of plan.add)
+    request(`add address ${address} to bridge ${name}`, addressAdd({ index, address, deprecated, noDad: true }))
   return steps
 }
 
-/** The gateways, with their subnets' prefix lengths. */
-function gatewayAddresses(network: BridgeNetwork): string[] {
-  return network.subnets.flatMap(({ family, gateway, subnet }) => {
-    if (gateway === undefined || (family === 4 && network.options.inhibit_ipv4)) return []
-    return [withPrefixLength(gateway, subnet)]
-  })
-}
+const keyOf = ({ address, deprecated = false }: BridgeAddress): string => `${address} ${deprecated}`
 
-function bridgeSysctls(network: BridgeNetwork, name: string): Record<string, string> {
+function bridgeSysctls(network: BridgedNetwork, name: string): Record<string, string> {
   const ipv6 = network.subnets.some(({ family }) => family === 6)
   return {
     // lets the host reach ports published on 127.0.0.1; the ruleset drops such packets from anywhere else
@@ -105,14 +124,15 @@ function bridgeSysctls(network: BridgeNetwork, name: string): Record<string, str
 /** The host's end of an endpoint: what it should be, for a link that is there. `bridge` is absent while a step before makes it. */
 export function hostLinkSteps(
   kernel: Kernel,
-  network: BridgeNetwork,
+  network: BridgedNetwork,
   endpoint: Endpoint,
   link: Link,
-  bridge: Link | undefined,
+  bridge: string,
+  bridgeIndex: number | undefined,
 ): Step[] {
   const { index, name } = link
   const change: Parameters<typeof linkSet>[0] = { index }
-  if (bridge === undefined || link.master !== bridge.index) change.master = bridge?.index ?? 0
+  if (bridgeIndex === undefined || link.master !== bridgeIndex) change.master = bridgeIndex ?? 0
   if (link.mtu !== network.options.mtu) change.mtu = network.options.mtu
   if (link.alias !== markOf(network, endpoint)) change.alias = markOf(network, endpoint)
   if (!link.up) change.up = true
@@ -125,18 +145,21 @@ export function hostLinkSteps(
     {
       words,
       apply: () => {
-        if (change.master === 0) change.master = bridgeOf(kernel, network).index
+        if (change.master === 0) change.master = bridgeOf(kernel, network, bridge).index
         kernel.apply(linkSet(change))
       },
     },
   ]
 }
 
-export function bridgeOf(kernel: Kernel, network: BridgeNetwork): Link {
-  const link = kernel.link(bridgeNameOf(network))
+export function bridgeOf(kernel: Kernel, network: Network, name: string): Link {
+  const link = kernel.link(name)
   if (link !== undefined) return link
-  throw conflict(`bridge ${bridgeNameOf(network)} of network ${network.name} is missing; run tsnet reconcile`)
+  throw conflict(`bridge ${name} of network ${network.name} is missing; run tsnet reconcile`)
 }
 
 /** hairpin: a sandbox reaches its own published port through the host. isolated: ports that are, do not hear each other (`icc=false`). */
-export const portOf = (network: BridgeNetwork) => ({ hairpin: true, isolated: !network.options.icc })
+export const portOf = (network: BridgedNetwork) => ({ hairpin: true, isolated: !network.options.icc })
+
+/** The container's end while it waits in the host's namespace for dockerd to fetch it. */
+export const peerLinkName = (endpoint: Endpoint): string => `tsp${shortId(endpoint.id)}`

@@ -1,0 +1,218 @@
+import type { Attachment, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
+import type { Endpoint, Family, Network, PortBinding } from '../../cnm/types.js'
+import { invalid } from '../../errors.js'
+import { type Element, keyOf } from '../../firewall/elements.js'
+import { resolveBindings } from '../../firewall/publish.js'
+import { bindingElements, type FilteredNetwork, networkElements } from '../../firewall/rules.js'
+import { addressOf, holds } from '../../net/subnets.js'
+import { openNetns } from '../../netlink/netns.js'
+import { linkAdd } from '../../netlink/requests.js'
+import type { OptionHelp } from '../../options.js'
+import { formatBinding } from '../../ports/spec.js'
+import { diff } from '../../reconcile.js'
+import { withUndo } from '../../undo.js'
+import type { DriverDeps, HostDriver } from '../driver-deps.js'
+import { forwardingSteps } from '../forwarding.js'
+import { isMarked, isMarkOf, markOf } from '../mark.js'
+import { networkRoutes } from '../routes.js'
+import {
+  type BridgedNetwork,
+  type BridgeShape,
+  bridgeOf,
+  bridgeSteps,
+  hostLinkSteps,
+  peerLinkName,
+  portOf,
+} from './links.js'
+import type { BridgedOptions } from './options.js'
+
+/**
+ * What kinds of network have in common that are a Linux bridge in the host's namespace, with the gateway's addresses. An
+ * endpoint is a veth pair, one end a port of the bridge, the other in the sandbox. What may pass is elements of the one
+ * ruleset (firewall/rules.ts); `icc=false` is the kernel's isolated flag on the ports.
+ */
+export abstract class BridgedDriver<Options extends BridgedOptions> implements HostDriver<Options> {
+  abstract readonly scope: 'local' | 'global'
+  readonly segment = 'own'
+
+  constructor(protected readonly deps: DriverDeps) {}
+
+  abstract parseOptions(raw: Readonly<Record<string, string>>): Options
+  abstract optionHelp(): OptionHelp[]
+  abstract validate(network: Network<Options>, others: readonly Network<Options>[]): void
+  /** Pure. */
+  protected abstract shapeOf(network: Network<Options>): BridgeShape
+  /** Names of all links of the network itself, the bridge among them. Pure. */
+  protected abstract linksOf(network: Network<Options>): string[]
+  /** Pure. */
+  protected filtered(network: Network<Options>): FilteredNetwork {
+    const { masquerade, icc } = network.options
+    const { subnets, internal } = network
+    return { bridge: this.shapeOf(network).name, subnets, internal, masquerade, icc }
+  }
+
+  ifnamePrefix(network: Network<Options>): string {
+    return network.options.ifprefix
+  }
+
+  async ensureNetwork(network: Network<Options>, before?: Network<Options>): Promise<void> {
+    const { kernel, firewall, acceptForeign } = this.deps
+    for (const step of forwardingSteps(familiesOf([network]))) await step.apply()
+    const shape = this.shapeOf(network)
+    const link = kernel.link(shape.name)
+    const addresses = link === undefined ? [] : kernel.addresses({ index: link.index })
+    for (const step of bridgeSteps(kernel, network, shape, link, addresses)) await step.apply()
+    const add = networkElements(this.filtered(network))
+    const had = before === undefined ? [] : networkElements(this.filtered(before))
+    const stale = diff(add, had, { want: keyOf, have: keyOf }, () => true).remove
+    await firewall.apply({ add, delete: stale })
+    await acceptForeign()
+  }
+
+  async deleteNetwork(network: Network<Options>, _others: readonly Network<Options>[]): Promise<void> {
+    const { kernel, firewall } = this.deps
+    const links = this.linksOf(network).flatMap(name => kernel.link(name) ?? [])
+    await kernel.deleteLinks(links.filter(({ alias }) => isMarkOf(network, alias)).map(({ index }) => index))
+    await firewall.apply({ add: [], delete: networkElements(this.filtered(network)) })
+  }
+
+  async join(network: Network<Options>, { endpoint, place }: Wiring): Promise<void> {
+    const { kernel } = this.deps
+    const bridge = this.shapeOf(network).name
+    const { index: master } = bridgeOf(kernel, network, bridge)
+    const link = kernel.link(endpoint.hostLink)
+    if (link !== undefined) {
+      for (const step of hostLinkSteps(kernel, network, endpoint, link, bridge, master)) await step.apply()
+      return
+    }
+    const netns = place === undefined ? undefined : openNetns(place.netns)
+    try {
+      const { mtu } = network.options
+      kernel.apply(
+        linkAdd({
+          kind: 'veth',
+          name: endpoint.hostLink,
+          mtu,
+          master,
+          alias: markOf(network, endpoint),
+          up: true,
+          port: portOf(network),
+          peer: {
+            name: place?.ifname ?? peerLinkName(endpoint),
+            mtu,
+            mac: endpoint.mac,
+            ...(netns === undefined ? {} : { netns }),
+          },
+        }),
+      )
+    } finally {
+      netns?.close()
+    }
+  }
+
+  attachment(network: Network<Options>, endpoint: Endpoint): Attachment {
+    const attachment: Attachment = {
+      link: endpoint.ifname ?? peerLinkName(endpoint),
+      mtu: network.options.mtu,
+      gateways: {},
+      routes: networkRoutes(network, endpoint, network.options.routes ?? []),
+    }
+    for (const { family, gateway, subnet } of network.subnets) {
+      if (gateway === undefined || !endpoint.addresses.some(address => holds(subnet, addressOf(address)))) continue
+      if (!network.internal) attachment.gateways[family] ??= gateway
+      // without a default route the way to the network's other subnets has to be told
+      else
+        for (const other of network.subnets)
+          if (other.family === family && other.subnet !== subnet)
+            attachment.routes.push({ destination: other.subnet, via: gateway })
+    }
+    return attachment
+  }
+
+  isLost(endpoint: Endpoint): boolean {
+    return this.deps.kernel.link(endpoint.hostLink) === undefined
+  }
+
+  async deleteEndpoint(_network: Network<Options>, { endpoint }: Wiring): Promise<void> {
+    const link = this.deps.kernel.link(endpoint.hostLink)
+    if (link !== undefined && isMarked(link)) await this.deps.kernel.deleteLinks([link.index])
+  }
+
+  publish(network: Network<Options>, endpoint: Endpoint): Promise<PortBinding[]> {
+    if (network.internal) throw invalid(`network ${network.name} is internal: it publishes no ports`)
+    const { firewall, hostPorts } = this.deps
+    const owner = endpoint.id
+    const { host_binding: hostBinding } = network.options
+    return withUndo(async undo => {
+      const bindings = await resolveBindings(endpoint.ports, {
+        addresses: endpoint.addresses,
+        ...(hostBinding === ''
+          ? {}
+          : hostBinding.includes(':')
+            ? { hostBinding6: hostBinding }
+            : { hostBinding4: hostBinding }),
+        held: hostPorts,
+        owner,
+      })
+      // all of them first: ports that were chosen for us are bound already, whichever hold fails
+      for (const binding of bindings) undo.add(`release port ${binding.hostPort}`, () => hostPorts.release(binding))
+      for (const binding of bindings) await hostPorts.hold(binding, owner)
+      await firewall.apply({ add: bindings.flatMap(bindingElements), delete: [] })
+      return bindings
+    })
+  }
+
+  async revoke(_network: Network<Options>, endpoint: Endpoint): Promise<void> {
+    if (endpoint.bindings.length === 0) return
+    await this.deps.firewall.apply({ add: [], delete: endpoint.bindings.flatMap(bindingElements) })
+    for (const binding of endpoint.bindings) await this.deps.hostPorts.release(binding)
+  }
+
+  async plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]> {
+    const { kernel } = this.deps
+    const links = new Map(kernel.links().map(link => [link.name, link]))
+    const addresses = kernel.addresses()
+    const steps = forwardingSteps(familiesOf(wanted.map(({ network }) => network)))
+    for (const { network, endpoints } of wanted) {
+      const shape = this.shapeOf(network)
+      const bridge = links.get(shape.name)
+      const own = addresses.filter(address => address.index === bridge?.index)
+      steps.push(...bridgeSteps(kernel, network, shape, bridge, own))
+      for (const { endpoint } of endpoints) {
+        const link = links.get(endpoint.hostLink)
+        if (link !== undefined) steps.push(...hostLinkSteps(kernel, network, endpoint, link, shape.name, bridge?.index))
+        steps.push(...this.#holdSteps(endpoint))
+      }
+    }
+    return steps
+  }
+
+  #holdSteps(endpoint: Endpoint): Step[] {
+    const { hostPorts } = this.deps
+    const owner = endpoint.id
+    return endpoint.bindings
+      .filter(binding => !hostPorts.isHeld(binding))
+      .map(binding => ({
+        words: `hold ${formatBinding(binding)} for endpoint ${endpoint.name}`,
+        apply: () => hostPorts.hold(binding, owner),
+      }))
+  }
+
+  linkNames(wanted: readonly WantedNetwork<Options>[]): string[] {
+    return wanted.flatMap(({ network, endpoints }) => [
+      ...this.linksOf(network),
+      ...endpoints.map(({ endpoint }) => endpoint.hostLink),
+    ])
+  }
+
+  elements(wanted: readonly WantedNetwork<Options>[]): Element[] {
+    return wanted.flatMap(({ network, endpoints }) => [
+      ...networkElements(this.filtered(network)),
+      ...endpoints.flatMap(({ endpoint }) => endpoint.bindings.flatMap(bindingElements)),
+    ])
+  }
+}
+
+/** The families for which the host must forward: an internal network is left by nothing. */
+const familiesOf = (networks: readonly BridgedNetwork[]): Set<Family> =>
+  new Set(networks.filter(network => !network.internal).flatMap(network => network.subnets.map(({ family }) => family)))

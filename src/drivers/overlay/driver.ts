@@ -1,0 +1,203 @@
+import { randomInt } from 'node:crypto'
+import type { HostAddresses, Remote, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
+import { conflict, invalid } from '../../errors.js'
+import type { FilteredNetwork } from '../../firewall/rules.js'
+import { addressOf, hostOverlap } from '../../net/subnets.js'
+import { helpOf, parseOptions } from '../../options.js'
+import { BridgedDriver } from '../bridged/driver.js'
+import type { BridgeShape } from '../bridged/links.js'
+import type { DriverDeps, HostDriver } from '../driver-deps.js'
+import { checkNetworkRoutes } from '../routes.js'
+import { compareEntries, type Difference, KnownEntries, letGo } from './entries.js'
+import { bridgeNameOf, bridgeShapeOf, type OverlayNetwork, usualMtu, vxlanNameOf, vxlanSteps } from './links.js'
+import { firstChosenVni, lastVni, type OverlayOptions, overlayOptions } from './options.js'
+
+/**
+ * One segment over many hosts: on each, a bridge and beside the endpoints a vxlan link as its port (RFC 7348). Which MAC address
+ * is behind which host, and which IP address is at which MAC, the kernel is told; it answers ARP and neighbour solicitations
+ * itself, so that nothing is flooded and nothing is learnt. On a host where nothing is attached there is nothing of it.
+ */
+export const overlay = (deps: DriverDeps): HostDriver<OverlayOptions> => new OverlayDriver(deps)
+
+class OverlayDriver extends BridgedDriver<OverlayOptions> {
+  readonly scope = 'global'
+  /** by network id */
+  readonly #known = new Map<string, KnownEntries>()
+
+  parseOptions(raw: Readonly<Record<string, string>>): OverlayOptions {
+    return parseOptions('driver overlay', overlayOptions, raw)
+  }
+
+  optionHelp() {
+    return helpOf(overlayOptions)
+  }
+
+  protected shapeOf(network: OverlayNetwork): BridgeShape {
+    return bridgeShapeOf(network)
+  }
+
+  protected linksOf(network: OverlayNetwork): string[] {
+    return [bridgeNameOf(network), vxlanNameOf(network)]
+  }
+
+  protected override filtered(network: OverlayNetwork): FilteredNetwork {
+    return { ...super.filtered(network), clampMss: true }
+  }
+
+  /** Given the network as the user asked for it: of one that was settled before, nothing is left to choose. */
+  settle(network: OverlayNetwork): OverlayNetwork {
+    const { vni, mtu } = network.options
+    return {
+      ...network,
+      options: {
+        ...network.options,
+        vni: vni || randomInt(firstChosenVni, lastVni + 1),
+        // the same on every host, so it is written down
+        mtu: mtu || usualMtu(this.deps.kernel, this.deps.others.underlay()),
+      },
+    }
+  }
+
+  unique({ options }: OverlayNetwork): string[] {
+    return [`vni/${options.vni}`]
+  }
+
+  validate(network: OverlayNetwork): void {
+    const { mtu, routes } = network.options
+    this.deps.others.underlay()
+    if (mtu < 1280 && network.subnets.some(({ family }) => family === 6))
+      throw invalid(`MTU ${mtu} is too small for IPv6, which needs 1280: choose another with -o mtu=BYTES`)
+    checkNetworkRoutes(network, routes)
+  }
+
+  hostAddresses(network: OverlayNetwork): HostAddresses {
+    return { link: bridgeNameOf(network), present: [], wanted: true }
+  }
+
+  override async ensureNetwork(network: OverlayNetwork, before?: OverlayNetwork): Promise<void> {
+    const { kernel } = this.deps
+    const isNew = kernel.link(bridgeNameOf(network)) === undefined
+    if (isNew) this.#refuseOverlap(network)
+    await super.ensureNetwork(network, before)
+    for (const step of this.#vxlanSteps(network, () => undefined)) await step.apply()
+    this.#agree(network, [], { announce: !isNew })
+  }
+
+  /** Subnets are the cluster's: whether one is free on this host shows only when it is used here. */
+  #refuseOverlap(network: OverlayNetwork): void {
+    const present = this.deps.kernel.addresses().map(({ address }) => address)
+    for (const { subnet } of network.subnets) {
+      const overlapped = hostOverlap(subnet, present)
+      if (overlapped !== undefined)
+        throw conflict(
+          `network ${network.name} cannot be used on this host: its subnet ${subnet} overlaps ${overlapped}, which the host is connected to`,
+        )
+    }
+  }
+
+  override async deleteNetwork(network: OverlayNetwork, others: readonly OverlayNetwork[]): Promise<void> {
+    this.#known.delete(network.id)
+    await super.deleteNetwork(network, others)
+  }
+
+  override async join(network: OverlayNetwork, wiring: Wiring): Promise<void> {
+    const { kernel } = this.deps
+    const { hostLink, mac } = wiring.endpoint
+    const addresses = wiring.endpoint.addresses.map(addressOf)
+    const links = this.#links(network)
+    const isNew = kernel.link(hostLink) === undefined
+    if (isNew && links !== undefined) kernel.apply(letGo(links.vxlan.index, links.bridge.index, mac, addresses))
+    await super.join(network, wiring)
+    // whoever had one of its addresses before, here or elsewhere, is remembered by its neighbours
+    if (isNew && links !== undefined)
+      kernel.announce(links.bridge.index, new Map(addresses.map(address => [address, mac])))
+  }
+
+  updateRemotes(network: OverlayNetwork, before: readonly Remote[], after: readonly Remote[]): void {
+    const { kernel } = this.deps
+    const known = this.#known.get(network.id)
+    if (known === undefined) {
+      this.#agree(network, [], { announce: true })
+      return
+    }
+    const { requests, moved } = known.update(before, after, this.#floods(network))
+    kernel.apply(requests)
+    kernel.announce(known.bridge, moved)
+  }
+
+  #floods({ id, options }: OverlayNetwork): readonly string[] {
+    return options.flood ? this.deps.others.vteps(id) : []
+  }
+
+  override async plan(wanted: readonly WantedNetwork<OverlayOptions>[]): Promise<Step[]> {
+    const used = wanted.filter(isUsed)
+    for (const { network } of wanted) if (!used.some(other => other.network === network)) this.#known.delete(network.id)
+    const steps = await super.plan(used)
+    for (const one of used) {
+      const filled = () => this.#agree(one.network, one.endpoints, { announce: true })
+      steps.push(...this.#vxlanSteps(one.network, filled), ...this.#entrySteps(one))
+    }
+    return steps
+  }
+
+  override linkNames(wanted: readonly WantedNetwork<OverlayOptions>[]): string[] {
+    return super.linkNames(wanted.filter(isUsed))
+  }
+
+  override elements(wanted: readonly WantedNetwork<OverlayOptions>[]) {
+    return super.elements(wanted.filter(isUsed))
+  }
+
+  #vxlanSteps(network: OverlayNetwork, filled: () => void): Step[] {
+    const { kernel, others } = this.deps
+    const link = kernel.link(vxlanNameOf(network))
+    const bridge = kernel.link(bridgeNameOf(network))
+    return vxlanSteps(kernel, network, others, link, bridge, filled)
+  }
+
+  #entrySteps({ network, endpoints }: WantedNetwork<OverlayOptions>): Step[] {
+    const difference = this.#compare(network, endpoints)
+    if (difference === undefined || difference.requests.length === 0) return []
+    const { set, removed } = difference
+    return [
+      {
+        words: `set ${set} and remove ${removed} entries of network ${network.name} for what is on other hosts`,
+        // looked at once more: a step before may have made a link anew
+        apply: () => this.#agree(network, endpoints, { announce: true }),
+      },
+    ]
+  }
+
+  /** Make the kernel's entries what is known of the other hosts. Nothing where the links are not there, or nothing is known yet. */
+  #agree(network: OverlayNetwork, endpoints: readonly Wiring[], { announce }: { announce: boolean }): void {
+    const difference = this.#compare(network, endpoints)
+    if (difference === undefined) return
+    this.deps.kernel.apply(difference.requests)
+    if (announce) this.deps.kernel.announce(difference.bridge, difference.moved)
+  }
+
+  #compare(network: OverlayNetwork, endpoints: readonly Wiring[]): (Difference & { bridge: number }) | undefined {
+    const { kernel, others } = this.deps
+    const links = this.#links(network)
+    const remotes = others.remotes(network.id)
+    this.#known.delete(network.id)
+    if (links === undefined || remotes === undefined) return undefined
+    const { vxlan, bridge } = links
+    const known = new KnownEntries(vxlan.index, bridge.index, vxlan.vxlan?.local ?? '', remotes, this.#floods(network))
+    this.#known.set(network.id, known)
+    const { vteps, macs, floods } = known.wanted()
+    const own = new Set(endpoints.flatMap(({ endpoint }) => [endpoint.mac, ...endpoint.addresses.map(addressOf)]))
+    const foreign = (entries: ReadonlyMap<string, string>) => new Map([...entries].filter(([key]) => !own.has(key)))
+    const want = { vteps: foreign(vteps), macs: foreign(macs), floods }
+    return { ...compareEntries(kernel, vxlan, bridge.index, want), bridge: bridge.index }
+  }
+
+  #links(network: OverlayNetwork) {
+    const vxlan = this.deps.kernel.link(vxlanNameOf(network))
+    const bridge = this.deps.kernel.link(bridgeNameOf(network))
+    return vxlan === undefined || bridge === undefined ? undefined : { vxlan, bridge }
+  }
+}
+
+/** The network is on this host for as long as an endpoint is. */
+const isUsed = ({ endpoints }: WantedNetwork<OverlayOptions>): boolean => endpoints.length > 0

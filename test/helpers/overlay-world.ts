@@ -1,0 +1,306 @@
+import { randomBytes } from 'node:crypto'
+import type { Driver, OtherHosts, Remote, Step, WantedNetwork, Wiring } from '../../src/cnm/driver.js'
+import type { Endpoint, Network, Subnet } from '../../src/cnm/types.js'
+import { createDrivers } from '../../src/drivers/index.js'
+import { OtherBridges } from '../../src/drivers/other-bridges.js'
+import type { OverlayOptions } from '../../src/drivers/overlay/options.js'
+import { unavailable } from '../../src/errors.js'
+import { createFirewall, type Firewall } from '../../src/firewall/firewall.js'
+import { ensureForeignAccept } from '../../src/firewall/foreign.js'
+import { HostPorts } from '../../src/firewall/host-ports.js'
+import { openRunner } from '../../src/firewall/runner.js'
+import { noLog } from '../../src/log.js'
+import { hostMacOf, randomId, randomMac, shortId } from '../../src/names.js'
+import { addressOf, holds, withPrefixLength } from '../../src/net/subnets.js'
+import { Kernel } from '../../src/netlink/kernel.js'
+import { currentNetns, enterNetnsForGood, type Netns, openNetns } from '../../src/netlink/netns.js'
+import { makeNetns, netnsPath, removeNetns, run, runJson, tryRun } from './netns.js'
+
+/**
+ * Hosts joined by an underlay, each a namespace with a driver of its own, all driven by this process, which moves from host to
+ * host: a driver works in the namespace that it finds itself in. What a cluster would tell them is a list in here.
+ *
+ *   h0 192.0.2.10, 2001:db8::10 ── ul0 (192.0.2.1, 2001:db8::1) ── h1 192.0.2.11 ── h2 192.0.2.12
+ */
+export type OverlayNetwork = Network<OverlayOptions>
+
+export class OverlayHost {
+  readonly kernel: Kernel
+  readonly endpoints = new Map<string, { network: OverlayNetwork; wiring: Wiring; netns: string }>()
+  driver!: Driver<OverlayOptions>
+  firewall!: Firewall
+  plan!: (wanted: readonly WantedNetwork[]) => Promise<Step[]>
+  vtep: string | undefined
+  close: () => Promise<void> = async () => undefined
+
+  constructor(
+    readonly world: OverlayWorld,
+    readonly number: number,
+    readonly name: string,
+    readonly netns: Netns,
+    v6: boolean,
+  ) {
+    this.kernel = Kernel.open(netns)
+    this.vtep = v6 ? `2001:db8::1${number}` : `192.0.2.1${number}`
+  }
+
+  /** This process is on the host from here on. */
+  enter(): void {
+    enterNetnsForGood(this.netns)
+  }
+
+  async start(): Promise<void> {
+    this.enter()
+    const { kernel } = this
+    const runner = await openRunner('libnftables')
+    this.firewall = createFirewall(runner)
+    await this.firewall.ensure()
+    const hostPorts = new HostPorts()
+    const drivers = createDrivers({
+      kernel,
+      firewall: this.firewall,
+      hostPorts,
+      otherBridges: new OtherBridges(kernel, this.firewall),
+      acceptForeign: async () => void (await ensureForeignAccept(runner, noLog)),
+      others: this.others(),
+    })
+    this.driver = drivers.get('overlay') as Driver<OverlayOptions>
+    this.plan = wanted => drivers.plan(wanted)
+    this.close = async () => {
+      await hostPorts.close()
+      runner.close()
+      kernel.close()
+    }
+  }
+
+  others(): OtherHosts {
+    return {
+      host: this.name,
+      underlay: () => {
+        if (this.vtep === undefined) throw unavailable('no address for other hosts')
+        return { vtep: this.vtep, link: 'eth0' }
+      },
+      remotes: id => this.world.remotes(this, id),
+      vteps: id =>
+        this.world
+          .using(id)
+          .filter(host => host !== this)
+          .flatMap(({ vtep }) => vtep ?? []),
+    }
+  }
+
+  /** The network with what is this host's own of it. */
+  view(network: OverlayNetwork): OverlayNetwork {
+    const own = ({ family, subnet }: Subnet) =>
+      subnet.replace(family === 4 ? /\.0\/.*/ : /\/.*/, family === 4 ? `.${240 + this.number}` : `f${this.number}`)
+    return { ...network, subnets: network.subnets.map(subnet => ({ ...subnet, hostAddress: own(subnet) })) }
+  }
+
+  wanted(networks: readonly OverlayNetwork[]): WantedNetwork[] {
+    return networks.map(network => ({
+      network: this.view(network),
+      endpoints: [...this.endpoints.values()]
+        .filter(one => one.network.id === network.id)
+        .map(one => ({ endpoint: one.wiring.endpoint })),
+    }))
+  }
+
+  async planned(...networks: OverlayNetwork[]): Promise<Step[]> {
+    this.enter()
+    return await this.plan(this.wanted(networks))
+  }
+
+  /** Carries out a plan; returns what it said. */
+  async repair(...networks: OverlayNetwork[]): Promise<string[]> {
+    const steps = await this.planned(...networks)
+    for (const step of steps) await step.apply()
+    return steps.map(({ words }) => words)
+  }
+
+  own(network: OverlayNetwork): Remote {
+    const addresses = this.view(network).subnets.flatMap(({ hostAddress }) => hostAddress ?? [])
+    return { mac: hostMacOf(network.id, this.name), addresses, vtep: this.vtep ?? '' }
+  }
+
+  run(...command: string[]): string {
+    const [program = '', ...args] = command
+    return run(this.name, program, ...args)
+  }
+
+  json<T = Record<string, unknown>[]>(...command: string[]): T {
+    const [program = '', ...args] = command
+    return runJson<T>(this.name, program, ...args)
+  }
+}
+
+export class OverlayWorld {
+  readonly hosts: OverlayHost[] = []
+  readonly #home = currentNetns()
+  readonly #made: string[] = []
+  underlay!: string
+  /** what the cluster has, in order */
+  #told: { networkId: string; host: OverlayHost; remote: Remote }[] = []
+  /** the cluster has told nothing yet */
+  silent = false
+
+  static async make(prefix: string, count: number, options: { v6?: boolean } = {}): Promise<OverlayWorld> {
+    const world = new OverlayWorld()
+    world.underlay = world.netns(prefix)
+    const ul = world.underlay
+    run(ul, 'ip', 'link', 'add', 'ul0', 'type', 'bridge')
+    run(ul, 'ip', 'addr', 'add', '192.0.2.1/24', 'dev', 'ul0')
+    run(ul, 'ip', 'addr', 'add', '2001:db8::1/64', 'dev', 'ul0', 'nodad')
+    run(ul, 'ip', 'link', 'set', 'ul0', 'up')
+    for (let i = 0; i < count; i++) {
+      const name = world.netns(prefix)
+      run(ul, 'ip', 'link', 'add', `e${i}`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
+      run(ul, 'ip', 'link', 'set', `e${i}`, 'master', 'ul0', 'up')
+      run(name, 'ip', 'addr', 'add', `192.0.2.1${i}/24`, 'dev', 'eth0')
+      run(name, 'ip', 'addr', 'add', `2001:db8::1${i}/64`, 'dev', 'eth0', 'nodad')
+      run(name, 'ip', 'link', 'set', 'eth0', 'up')
+      run(name, 'ip', 'route', 'add', 'default', 'via', '192.0.2.1')
+      run(name, 'ip', 'route', 'add', 'default', 'via', '2001:db8::1')
+      const host = new OverlayHost(world, i, name, openNetns(netnsPath(name)), options.v6 === true)
+      world.hosts.push(host)
+      await host.start()
+    }
+    enterNetnsForGood(world.#home)
+    return world
+  }
+
+  netns(prefix: string): string {
+    const name = makeNetns(prefix)
+    this.#made.push(name)
+    run(name, 'sysctl', '-qw', 'net.ipv6.conf.default.accept_dad=0', 'net.ipv6.conf.all.accept_dad=0')
+    return name
+  }
+
+  async close(): Promise<void> {
+    for (const host of this.hosts) {
+      host.enter()
+      await host.close()
+    }
+    enterNetnsForGood(this.#home)
+    for (const name of this.#made) removeNetns(name)
+  }
+
+  remotes(host: OverlayHost, networkId: string): Remote[] | undefined {
+    if (this.silent) return undefined
+    return this.#told.filter(one => one.networkId === networkId && one.host !== host).map(({ remote }) => remote)
+  }
+
+  using(networkId: string): OverlayHost[] {
+    return this.hosts.filter(host => this.#told.some(one => one.host === host && one.networkId === networkId))
+  }
+
+  /** A network as the first host would settle it. */
+  network(
+    name: string,
+    subnets: string[],
+    options: Record<string, string> = {},
+    more: Partial<OverlayNetwork> = {},
+  ): OverlayNetwork {
+    const { driver, kernel: _ } = this.hosts[0]!
+    const network: OverlayNetwork = {
+      id: randomId(),
+      name,
+      driver: 'overlay',
+      scope: 'global',
+      options: driver.parseOptions(options),
+      subnets: subnets.map(subnet => {
+        const family = subnet.includes(':') ? 6 : 4
+        const gateway = family === 4 ? subnet.replace(/\.0\/.*/, '.1') : subnet.replace(/\/.*/, '1')
+        return { family, subnet, gateway, auxAddresses: {}, poolId: subnet, assignedBy: 'tsnet' }
+      }),
+      internal: false,
+      labels: {},
+      createdBy: 'tsnet',
+      createdAt: new Date().toISOString(),
+      dockerNetworkIds: [],
+      ...more,
+    }
+    return driver.settle!(network)
+  }
+
+  /** The cluster tells the hosts that are on the network. */
+  tell(networkId: string, host: OverlayHost, before: Remote[], after: Remote[]): void {
+    for (const remote of before)
+      this.#told.splice(
+        this.#told.findIndex(one => one.host === host && one.remote === remote),
+        1,
+      )
+    for (const remote of after) this.#told.push({ networkId, host, remote })
+    if (this.silent) return
+    for (const other of this.hosts)
+      if (other !== host) {
+        const network = this.#networks.get(networkId)!
+        other.enter()
+        other.driver.updateRemotes!(other.view(network), before, after)
+      }
+  }
+
+  readonly #networks = new Map<string, OverlayNetwork>()
+  readonly #remoteOf = new Map<string, Remote>()
+
+  /** A container on a host, as the controller would make it; returns its namespace. */
+  async attach(host: OverlayHost, network: OverlayNetwork, addresses: string[], mac = randomMac()): Promise<string> {
+    this.#networks.set(network.id, network)
+    const view = host.view(network)
+    const netns = this.netns('tst-ovl')
+    const id = randomBytes(32).toString('hex')
+    const endpoint: Endpoint = {
+      id,
+      networkId: network.id,
+      name: netns,
+      createdBy: 'tsnet',
+      addresses: addresses.map(address =>
+        withPrefixLength(address, view.subnets.find(({ subnet }) => holds(subnet, address))!.subnet),
+      ),
+      mac,
+      hostLink: `tsn${shortId(id)}`,
+      ifname: 'eth0',
+      aliases: [],
+      routes: [],
+      ports: [],
+      bindings: [],
+      state: 'joined',
+      createdAt: new Date().toISOString(),
+    }
+    const wiring: Wiring = { endpoint, place: { netns: netnsPath(netns), ifname: 'eth0' } }
+    host.enter()
+    const isFirst = !this.using(network.id).includes(host)
+    await host.driver.ensureNetwork(view)
+    await host.driver.join(view, wiring)
+    host.endpoints.set(netns, { network, wiring, netns })
+    const { mtu, gateways, routes } = host.driver.attachment(view, endpoint)
+    run(netns, 'ip', 'link', 'set', 'eth0', 'mtu', String(mtu))
+    for (const address of endpoint.addresses)
+      run(netns, 'ip', 'addr', 'add', address, 'dev', 'eth0', ...(address.includes(':') ? ['nodad'] : []))
+    run(netns, 'ip', 'link', 'set', 'eth0', 'up')
+    for (const via of Object.values(gateways)) run(netns, 'ip', 'route', 'add', 'default', 'via', via)
+    for (const { destination, via } of routes)
+      run(netns, 'ip', 'route', 'add', destination, ...(via ? ['via', via] : ['dev', 'eth0']))
+    if (isFirst) this.tell(network.id, host, [], [host.own(network)])
+    const remote = { mac, addresses: addresses.map(addressOf), vtep: host.vtep ?? '' }
+    this.#remoteOf.set(netns, remote)
+    this.tell(network.id, host, [], [remote])
+    return netns
+  }
+
+  /** As the controller would remove it; the last one on a host takes the network with it. */
+  async detach(host: OverlayHost, netns: string): Promise<void> {
+    const { network, wiring } = host.endpoints.get(netns)!
+    host.endpoints.delete(netns)
+    host.enter()
+    await host.driver.deleteEndpoint(host.view(network), wiring)
+    this.tell(network.id, host, [this.#remoteOf.get(netns)!], [])
+    if ([...host.endpoints.values()].some(one => one.network.id === network.id)) return
+    host.enter()
+    await host.driver.deleteNetwork(host.view(network), [])
+    const own = this.#told.find(one => one.host === host && one.networkId === network.id)!.remote
+    this.tell(network.id, host, [own], [])
+  }
+}
+
+export const reaches = (from: string, address: string, ...more: string[]): boolean =>
+  tryRun(from, 'ping', '-c', '1', '-W', '2', ...more, address).status === 0
