@@ -1,4 +1,4 @@
-import type { Remote } from './driver.js'
+import type { Findings, Remote } from './driver.js'
 import type { Endpoint, Host, Member, Network, Peer } from './types.js'
 
 /**
@@ -52,6 +52,12 @@ export interface Cluster {
   removeHost(name: string, options: { force: boolean }): Promise<void>
   /** Forget one endpoint of a host that is down, with its addresses. @throws {NetError} Conflict: the host is up */
   removePeer(peer: Peer): Promise<void>
+
+  /**
+   * What each host, this one included, finds wrong about a network: its own answer to `ClusterListener.verify`, by name of
+   * the host. `hosts` are those to ask; who has not answered after `timeoutMs` is missing. @throws {NetError} Unavailable
+   */
+  verify(networkId: string, hosts: readonly string[], timeoutMs: number): Promise<Map<string, Findings>>
 }
 
 export interface HostView extends Host {
@@ -82,4 +88,6 @@ export interface ClusterListener {
    * those that have. Not told of what is known first when this host becomes a member, or before `up`: ask for all of it.
    */
   remotesChanged(networkId: string, before: readonly Remote[], after: readonly Remote[]): void
+  /** A host asks what is wrong about a network here. */
+  verify(networkId: string): Promise<Findings>
 }

@@ -9,9 +9,11 @@ import type {
   EndpointView,
   Event,
   EventsOptions,
+  HostView,
   Inspected,
   NetworkSpec,
   NetworkView,
+  OverlayReport,
   ReconcileReport,
   SandboxSpec,
   SandboxView,
@@ -24,7 +26,9 @@ import type { PortSpec } from './types.js'
  */
 export interface Cnm {
   createNetwork(spec: NetworkSpec): Promise<NetworkView>
-  network(ref: string): NetworkView
+  /** A global one with what all hosts have of it. */
+  network(ref: string): Promise<NetworkView>
+  /** As far as it is known here without asking anybody. */
   networks(): NetworkView[]
   deleteNetwork(ref: string): Promise<void>
   /** Delete every network that has no endpoint; returns their names. Docker's networks are left to Docker. */
@@ -37,8 +41,16 @@ export interface Cnm {
   deleteSandbox(ref: string): Promise<void>
 
   connect(networkRef: string, sandboxRef: string, spec: ConnectSpec): Promise<EndpointView>
-  disconnect(networkRef: string, sandboxRef: string): Promise<void>
+  /** `force`: also an endpoint on another host, which must be down. */
+  disconnect(networkRef: string, sandboxRef: string, options?: { force: boolean }): Promise<void>
   endpoints(): EndpointView[]
+
+  /** @throws {NetError} Unavailable: there is no cluster, or its store does not answer */
+  hosts(): Promise<HostView[]>
+  /** Forget a host with its endpoints, addresses and memberships. `force`: one that is up, too. */
+  removeHost(name: string, options: { force: boolean }): Promise<void>
+  /** Have every host on a network compare what it should have with what it has. Changes nothing. */
+  verifyOverlay(ref: string): Promise<OverlayReport>
 
   /** Every object whose id or name is `ref`; where there is none, those whose id starts with it. */
   inspect(ref: string): Inspected[]

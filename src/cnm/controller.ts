@@ -6,7 +6,16 @@ import type { Cnm } from './cnm.js'
 import { Docker } from './docker.js'
 import { learnDockerNames } from './docker-names.js'
 import { connect, type EndpointDeps, forgetEndpoint, rewire } from './endpoints.js'
-import type { DockerNames } from './names.js'
+import {
+  clusterOf,
+  disconnectPeer,
+  networkView,
+  ownSandbox,
+  sandboxOf,
+  verifyOverlay,
+  wholeNetworkView,
+} from './hosts.js'
+import type { DockerNames, NamedWorld } from './names.js'
 import { createNetwork, deleteNetwork, networkLock } from './networks.js'
 import { lostContainerSteps, reconcile } from './reconcile.js'
 import { createSandbox, deleteSandbox, hostNetns, refuseSharedByOthers } from './sandboxes.js'
@@ -15,9 +24,11 @@ import type {
   EndpointView,
   Event,
   EventsOptions,
+  HostView,
   Inspected,
   NetworkSpec,
   NetworkView,
+  OverlayReport,
   ReconcileReport,
   SandboxSpec,
   SandboxView,
@@ -36,12 +47,20 @@ export class Controller implements Cnm {
   readonly docker: Docker
   readonly #deps: EndpointDeps
   readonly #locks = new KeyedLock()
+  readonly #named: NamedWorld
 
   constructor(deps: EndpointDeps) {
     this.#deps = deps
+    const { state, cluster } = deps
+    this.#named = {
+      networks: () => state.networks(),
+      sandboxes: () => state.sandboxes(),
+      endpoints: () => state.endpoints(),
+      peers: () => cluster?.peers() ?? [],
+    }
     this.docker = new Docker(deps, this.#locks)
     deps.state.onCommit(change => {
-      deps.names.update(deps.state, kindsOf[change.of])
+      deps.names.update(this.#named, kindsOf[change.of])
       for (const event of eventsOf(change)) deps.events.emit(event)
     })
   }
@@ -52,8 +71,8 @@ export class Controller implements Cnm {
     )
   }
 
-  network(ref: string): NetworkView {
-    return this.#networkView(this.#deps.state.network(ref))
+  async network(ref: string): Promise<NetworkView> {
+    return await wholeNetworkView(this.#deps, this.#deps.state.network(ref))
   }
 
   networks(): NetworkView[] {
@@ -121,10 +140,13 @@ export class Controller implements Cnm {
     )
   }
 
-  disconnect(networkRef: string, sandboxRef: string): Promise<void> {
+  disconnect(networkRef: string, sandboxRef: string, options = { force: false }): Promise<void> {
     return doing(`disconnect sandbox ${sandboxRef} from network ${networkRef}`, async () => {
       const { state } = this.#deps
-      const [network, { id }] = [state.network(networkRef), state.sandbox(sandboxRef)]
+      const network = state.network(networkRef)
+      if (options.force && ownSandbox(this.#deps, network.id, sandboxRef) === undefined)
+        return await disconnectPeer(this.#deps, network, sandboxRef)
+      const { id } = state.sandbox(sandboxRef)
       await this.#locks.with(sandboxLock(id), async () => {
         const sandbox = state.sandbox(id)
         const endpoint = state.endpointsOfSandbox(id).find(candidate => candidate.networkId === network.id)
@@ -148,6 +170,18 @@ export class Controller implements Cnm {
 
   endpoints(): EndpointView[] {
     return this.#deps.state.endpoints().map(endpoint => this.#endpointView(endpoint))
+  }
+
+  async hosts(): Promise<HostView[]> {
+    return await clusterOf(this.#deps).hosts()
+  }
+
+  removeHost(name: string, options: { force: boolean }): Promise<void> {
+    return doing(`remove host ${name}`, () => clusterOf(this.#deps).removeHost(name, options))
+  }
+
+  verifyOverlay(ref: string): Promise<OverlayReport> {
+    return doing(`verify network ${ref}`, () => verifyOverlay(this.#deps, this.#deps.state.network(ref)))
   }
 
   inspect(ref: string): Inspected[] {
@@ -177,7 +211,7 @@ export class Controller implements Cnm {
       return this.#locks.withAll(keys, async () => {
         const report = await reconcile(this.#deps, options)
         // namespaces and addresses may have come without a change to any object
-        this.#deps.names.update(state, 'everything')
+        this.#deps.names.update(this.#named, 'everything')
         return report
       })
     })
@@ -227,13 +261,12 @@ export class Controller implements Cnm {
   }
 
   #networkView(network: Network): NetworkView {
-    return { ...network, endpoints: this.#deps.state.endpointsOfNetwork(network.id) }
+    return networkView(this.#deps, network)
   }
 
   #endpointView(endpoint: Endpoint): EndpointView {
-    const sandbox =
-      endpoint.sandboxId === undefined ? endpoint.sandboxKey : this.#deps.state.sandbox(endpoint.sandboxId).name
-    return { ...endpoint, network: this.#deps.state.network(endpoint.networkId).name, sandbox: sandbox ?? '' }
+    const { name } = this.#deps.state.network(endpoint.networkId)
+    return { ...endpoint, network: name, sandbox: sandboxOf(this.#deps, endpoint) }
   }
 
   #sandboxView(sandbox: Sandbox): SandboxView {

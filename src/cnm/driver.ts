@@ -63,6 +63,26 @@ export interface OtherHosts {
   vteps(networkId: string): readonly string[]
 }
 
+/**
+ * What `tsnet overlay verify` looks at on a host: the links of the network, their MTU, forwarding and neighbour entries for
+ * what is on other hosts, and whether the other hosts' own addresses answer.
+ */
+export type OverlayCheck = 'links' | 'mtu' | 'fdb' | 'neighbours' | 'reach'
+
+/** One thing that is wrong. */
+export interface Finding {
+  check: OverlayCheck
+  /** `forwarding entry of 02:42:0a:32:00:07 goes to 192.0.2.3 instead of 192.0.2.2` */
+  words: string
+}
+
+/** What a host finds wrong about a network. */
+export interface Findings {
+  /** what was looked at: nothing where the network is not in use on the host */
+  checked: OverlayCheck[]
+  found: Finding[]
+}
+
 /** A network with everything that should be attached to it. */
 export interface WantedNetwork<Options = unknown> {
   network: Network<Options>
@@ -117,6 +137,11 @@ export interface Driver<Options = unknown> {
   revoke?(network: Network<Options>, endpoint: Endpoint): Promise<void>
   /** What is on other hosts has changed: all of it, or as much as differs. Fine where the network's links are not there: ensureNetwork asks for all of it. */
   updateRemotes?(network: Network<Options>, before: readonly Remote[], after: readonly Remote[]): void
+  /**
+   * Compare what this host should have of the network with what the kernel has, and try to reach the other hosts; changes
+   * nothing. `remotes` is everything on other hosts, as the cluster's store has it at this moment.
+   */
+  verify?(wanted: WantedNetwork<Options>, remotes: readonly Remote[]): Promise<Findings>
 }
 
 /** All kinds of network together. */

@@ -1,10 +1,12 @@
-import type { Endpoint, Network, Sandbox } from './types.js'
+import type { Endpoint, Network, Peer, Sandbox } from './types.js'
 
-/** What names are made of, as it is at the moment of the call. */
+/** What names are made of, as it is at the moment of the call. An object that has changed is another object. */
 export interface NamedWorld {
   networks(): readonly Network[]
   sandboxes(): readonly Sandbox[]
   endpoints(): readonly Endpoint[]
+  /** endpoints on other hosts */
+  peers(): readonly Peer[]
 }
 
 /**
@@ -18,7 +20,7 @@ export interface NameService {
   release(sandbox: Sandbox): void
 }
 
-export type ChangedObjects = 'networks' | 'sandboxes' | 'endpoints' | 'everything'
+export type ChangedObjects = 'networks' | 'sandboxes' | 'endpoints' | 'peers' | 'everything'
 
 /** For a controller that nobody asks about names. */
 export const noNames: NameService = { update() {}, release() {} }

@@ -1,15 +1,21 @@
+import type { Findings } from './driver.js'
 import type {
   Door,
   Endpoint,
   ExtraHost,
   Family,
+  Member,
   Network,
+  Peer,
   PortBinding,
   PortSpec,
   Route,
   Sandbox,
   SandboxDns,
 } from './types.js'
+
+export type { HostView } from './cluster.js'
+export type { Finding, OverlayCheck } from './driver.js'
 
 /** What the doors (REST, CLI, Docker) ask of the controller, and what it shows them. Plain data. */
 
@@ -53,7 +59,28 @@ export interface ConnectSpec {
 }
 
 export interface NetworkView extends Network {
-  endpoints: Endpoint[]
+  /** of a global network those of all hosts, each a Peer */
+  endpoints: (Endpoint | Peer)[]
+  /** of a global network: what each host has of it besides */
+  members?: Member[]
+  /** why this is not all that there is, as the end of a sentence: `etcd does not answer` */
+  incomplete?: string
+}
+
+/** What is wrong about a network, on every host that is on it. */
+export interface OverlayReport {
+  /** the network's name */
+  network: string
+  /** every host has answered, and nothing is wrong on any */
+  ok: boolean
+  /** in the order of their names */
+  hosts: HostReport[]
+}
+
+export interface HostReport extends Findings {
+  host: string
+  /** silent: its daemon keeps its lease and has not answered in time */
+  state: 'answered' | 'silent' | 'down'
 }
 
 export interface EndpointView extends Endpoint {

@@ -61,8 +61,10 @@ export class NameServer implements NameService {
   readonly #told = new Map<string, string>()
   /** ids of sandboxes by the namespace that they are in: more than one where they share it */
   #sharing: Map<string, string[]> | undefined
-  #world: NamedWorld = { networks: () => [], sandboxes: () => [], endpoints: () => [] }
-  #view: View | undefined
+  #world: NamedWorld = { networks: () => [], sandboxes: () => [], endpoints: () => [], peers: () => [] }
+  readonly #view = new View()
+  /** what has changed since the view was last asked */
+  readonly #changed = new Set<ChangedObjects>()
 
   constructor({ log, resolvConf }: NameServerOptions) {
     this.#log = log
@@ -76,7 +78,7 @@ export class NameServer implements NameService {
 
   update(world: NamedWorld, what: ChangedObjects): void {
     this.#world = world
-    this.#view = undefined
+    this.#changed.add(what)
     this.#guarded(what)
   }
 
@@ -262,7 +264,8 @@ export class NameServer implements NameService {
   }
 
   #current(): View {
-    this.#view ??= new View(this.#world)
+    if (this.#changed.size > 0) this.#view.update(this.#world, this.#changed)
+    this.#changed.clear()
     return this.#view
   }
 

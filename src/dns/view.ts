@@ -1,29 +1,104 @@
-import type { NamedWorld } from '../cnm/names.js'
-import type { Endpoint, Network, Sandbox } from '../cnm/types.js'
+import type { ChangedObjects, NamedWorld } from '../cnm/names.js'
+import type { Endpoint, Network, Peer, Sandbox } from '../cnm/types.js'
 import type { Asker } from './resolver.js'
+import { exclude, include } from './sets.js'
 import { type Member, Zone } from './zone.js'
 
 const nobody: Asker = { zones: [], external: false }
 
-/** The world as it was when the first question after a change came, in the order in which questions need it. */
+/** An endpoint, of this host or of another one, in its network's zone. */
+interface Placed<E extends Endpoint> {
+  endpoint: E
+  member: Member
+}
+
+/**
+ * The world in the order in which questions need it. It is brought up to date before a question is answered: what is
+ * another object than it was is taken out and put in again, all the rest stays. So a change among many thousand
+ * endpoints costs a look at each of them, not their names.
+ */
 export class View {
-  readonly #networks: Map<string, Network>
-  readonly #sandboxes: Map<string, Sandbox>
-  readonly #byNetwork = new Map<string, Endpoint[]>()
-  readonly #byPlace = new Map<string, Endpoint[]>()
-  readonly #byAddress = new Map<string, Endpoint[]>()
+  readonly #networks = new Map<string, Network>()
+  readonly #sandboxes = new Map<string, Sandbox>()
+  readonly #endpoints = new Map<string, Placed<Endpoint>>()
+  readonly #peers = new Map<string, Placed<Peer>>()
+  /** endpoints of this host, by what the endpoints of one sandbox share */
+  readonly #byPlace = new Map<string, Set<Endpoint>>()
+  /** endpoints of this host, by plain address */
+  readonly #byAddress = new Map<string, Set<Endpoint>>()
   readonly #zones = new Map<string, Zone>()
+  /** by place */
   readonly #askers = new Map<string, Asker>()
 
-  constructor(world: NamedWorld) {
-    this.#networks = new Map(world.networks().map(network => [network.id, network]))
-    this.#sandboxes = new Map(world.sandboxes().map(sandbox => [sandbox.id, sandbox]))
-    for (const endpoint of world.endpoints()) {
-      if (endpoint.state !== 'joined') continue
-      push(this.#byNetwork, endpoint.networkId, endpoint)
-      push(this.#byPlace, placeOf(endpoint), endpoint)
-      for (const address of addressesOf(endpoint)) push(this.#byAddress, address, endpoint)
-    }
+  /** Take over what has changed since the last time. */
+  update(world: NamedWorld, changed: ReadonlySet<ChangedObjects>): void {
+    const all = changed.has('everything')
+    if (all || changed.has('sandboxes')) this.#updateSandboxes(world.sandboxes())
+    if (all || changed.has('endpoints')) this.#updateEndpoints(world.endpoints())
+    if (all || changed.has('peers')) this.#updatePeers(world.peers())
+    // last: a zone goes with its network when nobody is left in it
+    if (all || changed.has('networks')) this.#updateNetworks(world.networks())
+  }
+
+  #updateNetworks(networks: readonly Network[]): void {
+    compare(this.#networks, networks, identity, {
+      add: network => {
+        this.#networks.set(network.id, network)
+        const zone = this.#zones.get(network.id)
+        if (zone !== undefined) zone.network = network.name
+      },
+      remove: ({ id }) => {
+        this.#networks.delete(id)
+        if (this.#zones.get(id)?.isEmpty) this.#zones.delete(id)
+      },
+    })
+    this.#askers.clear()
+  }
+
+  #updateSandboxes(sandboxes: readonly Sandbox[]): void {
+    compare(this.#sandboxes, sandboxes, identity, {
+      add: sandbox => this.#sandboxes.set(sandbox.id, sandbox),
+      remove: ({ id }) => {
+        this.#sandboxes.delete(id)
+        this.#askers.delete(id)
+      },
+    })
+  }
+
+  #updateEndpoints(endpoints: readonly Endpoint[]): void {
+    compare(this.#endpoints, endpoints.filter(isJoined), placedOf, {
+      add: endpoint => {
+        const sandbox = endpoint.sandboxId === undefined ? undefined : this.#sandboxes.get(endpoint.sandboxId)
+        const member = memberOf(endpoint, sandbox?.name)
+        this.#endpoints.set(endpoint.id, { endpoint, member })
+        this.#zone(endpoint.networkId).add(member)
+        include(this.#byPlace, placeOf(endpoint), endpoint)
+        for (const address of member.addresses) include(this.#byAddress, address, endpoint)
+        this.#askers.delete(placeOf(endpoint))
+      },
+      remove: ({ endpoint, member }) => {
+        this.#endpoints.delete(endpoint.id)
+        this.#leave(endpoint.networkId, member)
+        exclude(this.#byPlace, placeOf(endpoint), endpoint)
+        for (const address of member.addresses) exclude(this.#byAddress, address, endpoint)
+        this.#askers.delete(placeOf(endpoint))
+      },
+    })
+  }
+
+  #updatePeers(peers: readonly Peer[]): void {
+    compare(this.#peers, peers.filter(isJoined), placedOf, {
+      add: peer => {
+        // dockerd's path of a container's namespace is no name
+        const member = memberOf(peer, peer.sandbox.includes('/') ? undefined : peer.sandbox)
+        this.#peers.set(peer.id, { endpoint: peer, member })
+        this.#zone(peer.networkId).add(member)
+      },
+      remove: ({ endpoint, member }) => {
+        this.#peers.delete(endpoint.id)
+        this.#leave(endpoint.networkId, member)
+      },
+    })
   }
 
   /** Who asks from within the namespace of these sandboxes. */
@@ -31,7 +106,7 @@ export class View {
     const [id] = sandboxIds
     return id !== undefined && sandboxIds.length === 1
       ? this.#asker(id)
-      : this.#askerOf(sandboxIds.flatMap(each => this.#byPlace.get(each) ?? []))
+      : this.#askerOf(sandboxIds.flatMap(each => [...(this.#byPlace.get(each) ?? [])]))
   }
 
   /**
@@ -41,15 +116,15 @@ export class View {
   at(networkId: string, from: string, isOfNetwork: (network: Network, address: string) => boolean): Asker | undefined {
     const network = this.#networks.get(networkId)
     if (network === undefined) return undefined
-    const endpoint = this.#byAddress.get(from)?.find(each => each.networkId === networkId)
+    const endpoint = [...(this.#byAddress.get(from) ?? [])].find(each => each.networkId === networkId)
     if (endpoint !== undefined) return this.#asker(placeOf(endpoint))
-    return isOfNetwork(network, from) ? { zones: [this.#zone(network)], external: !network.internal } : undefined
+    return isOfNetwork(network, from) ? { zones: [this.#zone(networkId)], external: !network.internal } : undefined
   }
 
   #asker(place: string): Asker {
     const known = this.#askers.get(place)
     if (known !== undefined) return known
-    const asker = this.#askerOf(this.#byPlace.get(place) ?? [], this.#sandboxes.get(place))
+    const asker = this.#askerOf([...(this.#byPlace.get(place) ?? [])], this.#sandboxes.get(place))
     this.#askers.set(place, asker)
     return asker
   }
@@ -59,34 +134,60 @@ export class View {
     const networks = ids.flatMap(id => this.#networks.get(id) ?? [])
     if (networks.length === 0 && sandbox?.dns === undefined) return nobody
     return {
-      zones: networks.map(network => this.#zone(network)),
+      zones: networks.map(network => this.#zone(network.id)),
       external: networks.some(network => !network.internal) || (sandbox?.dns?.servers.length ?? 0) > 0,
     }
   }
 
-  #zone(network: Network): Zone {
-    const known = this.#zones.get(network.id)
+  #leave(networkId: string, member: Member): void {
+    const zone = this.#zone(networkId)
+    zone.remove(member)
+    if (zone.isEmpty && !this.#networks.has(networkId)) this.#zones.delete(networkId)
+  }
+
+  /** Kept once it is there: askers hold it. */
+  #zone(networkId: string): Zone {
+    const known = this.#zones.get(networkId)
     if (known !== undefined) return known
-    const members = (this.#byNetwork.get(network.id) ?? []).map((endpoint): Member => {
-      const sandbox = endpoint.sandboxId === undefined ? undefined : this.#sandboxes.get(endpoint.sandboxId)
-      return {
-        names: [endpoint.name, ...(sandbox === undefined ? [] : [sandbox.name]), ...endpoint.aliases],
-        addresses: addressesOf(endpoint),
-      }
-    })
-    const zone = new Zone(network.name, members)
-    this.#zones.set(network.id, zone)
+    const zone = new Zone(this.#networks.get(networkId)?.name ?? '', [])
+    this.#zones.set(networkId, zone)
     return zone
   }
 }
 
+const isJoined = ({ state }: Endpoint): boolean => state === 'joined'
+const identity = <T>(object: T): T => object
+const placedOf = <E extends Endpoint>({ endpoint }: Placed<E>): E => endpoint
+
+/** Bring `known` up to `wanted`: an object that is another one than it was is removed and added. */
+function compare<T extends { id: string }, K>(
+  known: Map<string, K>,
+  wanted: readonly T[],
+  objectOf: (known: K) => T,
+  { add, remove }: { add: (object: T) => void; remove: (known: K) => void },
+): void {
+  const fresh = wanted.filter(object => {
+    const before = known.get(object.id)
+    return before === undefined || objectOf(before) !== object
+  })
+  const changed = new Set<string>()
+  for (const { id } of fresh) if (known.has(id)) changed.add(id)
+  // what is in both or has changed is all that there was, unless something has gone
+  if (known.size > wanted.length - fresh.length + changed.size) {
+    const ids = new Set(wanted.map(({ id }) => id))
+    for (const [id, object] of [...known]) if (!ids.has(id)) remove(object)
+  }
+  for (const object of fresh) {
+    const before = known.get(object.id)
+    if (before !== undefined) remove(before)
+    add(object)
+  }
+}
+
+const memberOf = ({ name, aliases, addresses }: Endpoint, sandbox: string | undefined): Member => ({
+  names: [name, ...(sandbox === undefined ? [] : [sandbox]), ...aliases],
+  addresses: addresses.map(cidr => cidr.replace(/\/.*/, '')),
+})
+
 /** What the endpoints of one sandbox share: ours by its id, Docker's by its path. */
 const placeOf = ({ id, sandboxId, sandboxKey }: Endpoint): string => sandboxId ?? sandboxKey ?? id
-
-const addressesOf = ({ addresses }: Endpoint): string[] => addresses.map(cidr => cidr.replace(/\/.*/, ''))
-
-function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
-  const list = map.get(key)
-  if (list === undefined) map.set(key, [value])
-  else list.push(value)
-}

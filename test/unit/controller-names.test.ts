@@ -73,7 +73,7 @@ describe("Docker's names", () => {
     await daemon.cnm.learnDockerNames({ networks: [{ id: dockerId, name: 'front' }], endpoints: [] })
     await learn('shop', ['store'])
     await daemon.restart()
-    expect(daemon.cnm.network('front').endpoints).toMatchObject([{ name: 'shop', aliases: ['store'] }])
+    expect((await daemon.cnm.network('front')).endpoints).toMatchObject([{ name: 'shop', aliases: ['store'] }])
     await learn('market')
     expect(daemon.cnm.endpoints()).toMatchObject([{ name: 'market', aliases: [], network: 'front' }])
     expect(daemon.ipam.pools().map(({ owner }) => owner)).toEqual(['network front'])
@@ -82,7 +82,7 @@ describe("Docker's names", () => {
   it('of networks are taken where they are free only', async () => {
     await daemon.cnm.createNetwork({ ...lab, name: 'front' })
     await daemon.cnm.learnDockerNames({ networks: [{ id: dockerId, name: 'front' }], endpoints: [] })
-    expect(daemon.cnm.network(dockerId).name).toBe(placeholder)
+    expect((await daemon.cnm.network(dockerId)).name).toBe(placeholder)
   })
 
   it('of endpoints that somebody has are aliases', async () => {

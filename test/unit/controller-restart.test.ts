@@ -70,7 +70,7 @@ describe('after a restart', () => {
 
   it('addresses whose endpoint was never recorded are released', async () => {
     await daemon.cnm.createNetwork(lab)
-    const [subnet] = daemon.cnm.network('lab').subnets
+    const [subnet] = (await daemon.cnm.network('lab')).subnets
     await daemon.ipam.requestAddress(subnet?.poolId ?? '', { owner: 'f'.repeat(64), ownerName: 'endpoint lost' })
     const report = await daemon.cnm.reconcile({ dryRun: false })
     expect(report.changes).toEqual(['release address 10.30.0.2 of endpoint lost, which does not exist'])
@@ -119,7 +119,7 @@ describe("Docker's door", () => {
     await daemon.cnm.createSandbox({ name: 'box' })
     await daemon.cnm.connect(dockerId, 'box', {})
     await daemon.cnm.docker.deleteNetwork(dockerId)
-    expect(daemon.cnm.network(dockerId)).toMatchObject({ createdBy: 'tsnet' })
+    expect(await daemon.cnm.network(dockerId)).toMatchObject({ createdBy: 'tsnet' })
     await daemon.cnm.disconnect(dockerId, 'box')
     await daemon.cnm.deleteNetwork(dockerId)
   })
@@ -137,7 +137,10 @@ describe("Docker's door", () => {
     await daemon.cnm.createNetwork(lab)
     const before = await daemon.everything()
     await daemon.cnm.docker.createNetwork({ ...spec, options: { network: 'lab' } })
-    expect(daemon.cnm.network('lab').subnets.map(subnet => subnet.subnet)).toEqual(['10.30.0.0/24', '172.30.0.0/24'])
+    expect((await daemon.cnm.network('lab')).subnets.map(subnet => subnet.subnet)).toEqual([
+      '10.30.0.0/24',
+      '172.30.0.0/24',
+    ])
     await daemon.cnm.docker.createEndpoint(endpoint)
     expect((await daemon.cnm.docker.join(dockerId, endpoint.endpointId, '/x')).gateway4).toBeDefined()
     await expect(daemon.cnm.deleteNetwork('lab')).rejects.toThrow('in use by docker-eeeeeeeeeeee')

@@ -24,7 +24,7 @@ describe('networks', () => {
       createdBy: 'tsnet',
       internal: false,
     })
-    expect(daemon.cnm.network(network.id.slice(0, 8)).name).toBe('lab')
+    expect((await daemon.cnm.network(network.id.slice(0, 8))).name).toBe('lab')
   })
 
   it.each([

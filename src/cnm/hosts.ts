@@ -1,0 +1,139 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { conflict, invalid, messageOf, notFound, unavailable } from '../errors.js'
+import { addressOf } from '../net/subnets.js'
+import type { Cluster } from './cluster.js'
+import type { Finding, Findings, Remote } from './driver.js'
+import { type EndpointDeps, wiringOf } from './endpoints.js'
+import type { HostReport, NetworkView, OverlayReport } from './specs.js'
+import type { Endpoint, Host, Member, Network, Peer, Sandbox } from './types.js'
+
+// What concerns other hosts, asked of the store that all of them share.
+
+/** @throws {NetError} Unavailable: there is none */
+export function clusterOf({ cluster }: EndpointDeps): Cluster {
+  if (cluster === undefined)
+    throw unavailable(
+      'this daemon keeps its objects on this host alone: for networks of many hosts start it with --store etcd://HOST:2379',
+    )
+  return cluster
+}
+
+/** A network as far as it is known without asking anybody. */
+export function networkView(deps: EndpointDeps, network: Network): NetworkView {
+  const { cluster, state } = deps
+  const own = state.endpointsOfNetwork(network.id)
+  if (network.scope === 'local' || cluster === undefined) return { ...network, endpoints: own }
+  const others = cluster.peers().filter(({ networkId }) => networkId === network.id)
+  return { ...network, endpoints: [...own.map(endpoint => asPeer(deps, cluster, endpoint)), ...others] }
+}
+
+/** The same with what the cluster's store has of it; where that does not answer, what is known here, and why that is not all. */
+export async function wholeNetworkView(deps: EndpointDeps, network: Network): Promise<NetworkView> {
+  const { cluster } = deps
+  const known = networkView(deps, network)
+  if (network.scope === 'local' || cluster === undefined) return known
+  try {
+    const { peers, members } = await cluster.readNetwork(network.id)
+    // our own are newer here than what the others have been told of them
+    const own = deps.state.endpointsOfNetwork(network.id).map(endpoint => asPeer(deps, cluster, endpoint))
+    const others = peers.filter(({ host }) => host !== cluster.host)
+    return { ...network, endpoints: [...own, ...others], members: members.sort(byHost) }
+  } catch (error) {
+    return { ...known, incomplete: cluster.downBecause() ?? messageOf(error) }
+  }
+}
+
+const byHost = (a: Member, b: Member): number => (a.host < b.host ? -1 : 1)
+
+const asPeer = (deps: EndpointDeps, { host }: Cluster, endpoint: Endpoint): Peer => ({
+  ...endpoint,
+  host,
+  sandbox: sandboxOf(deps, endpoint),
+})
+
+/** The sandbox's name, or dockerd's path of the container's namespace. */
+export const sandboxOf = ({ state }: EndpointDeps, { sandboxId, sandboxKey }: Endpoint): string =>
+  (sandboxId === undefined ? sandboxKey : state.sandbox(sandboxId).name) ?? ''
+
+/** The sandbox of this host that a reference means; undefined where it means none, and one of another host may be meant. */
+export const ownSandbox = ({ state }: EndpointDeps, networkId: string, ref: string): Sandbox | undefined =>
+  state
+    .sandboxes()
+    .find(
+      ({ id, name }) =>
+        (name === ref || id === ref) && state.endpointsOfSandbox(id).some(endpoint => endpoint.networkId === networkId),
+    )
+
+/** Forget an endpoint of a host that is down and will not do it itself. */
+export async function disconnectPeer(deps: EndpointDeps, network: Network, ref: string): Promise<void> {
+  const cluster = clusterOf(deps)
+  const { peers } = await cluster.readNetwork(network.id)
+  const meant = peers.filter(
+    ({ host, id, name, sandbox }) => host !== cluster.host && [id, name, sandbox, `${host}/${name}`].includes(ref),
+  )
+  const [peer, ...others] = meant
+  if (peer === undefined) throw notFound(`there is no endpoint ${ref} of network ${network.name} on any other host`)
+  if (others.length > 0)
+    throw conflict(`${ref} could be ${meant.map(({ host, name }) => `${host}/${name}`).join(' or ')}`)
+  await cluster.removePeer(peer)
+}
+
+/** How long a host may take to look: it does so twice, and may wait for packets of others that never come. */
+const verifyPatienceMs = 15_000
+
+export async function verifyOverlay(deps: EndpointDeps, network: Network): Promise<OverlayReport> {
+  if (deps.drivers.get(network.driver).verify === undefined)
+    throw invalid(
+      `network ${network.name} is of this host alone: driver ${network.driver} has nothing on others to verify`,
+    )
+  const cluster = clusterOf(deps)
+  const [{ peers, members }, hosts] = await Promise.all([cluster.readNetwork(network.id), cluster.hosts()])
+  const names = [...new Set([...members, ...peers].map(({ host }) => host))].sort()
+  const isUp = (name: string): boolean => hosts.some(host => host.name === name && host.state === 'up')
+  const answers = await cluster.verify(network.id, names.filter(isUp), verifyPatienceMs)
+  const reports = names.map((host): HostReport => {
+    const { checked, found } = answers.get(host) ?? { checked: [], found: [] }
+    return { host, state: answers.has(host) ? 'answered' : isUp(host) ? 'silent' : 'down', checked, found }
+  })
+  const ok = reports.every(({ state, found }) => state === 'answered' && found.length === 0)
+  return { network: network.name, ok, hosts: reports }
+}
+
+/** A change takes some milliseconds from the store to the kernel; what is still wrong after this time is wrong. */
+const settleMs = 1_000
+
+/** What is wrong about a network on this host. */
+export async function verifyHere(deps: EndpointDeps, networkId: string): Promise<Findings> {
+  const first = await look(deps, networkId)
+  if (first.found.length === 0) return first
+  await sleep(settleMs)
+  const second = await look(deps, networkId)
+  const isFirst = (finding: Finding): boolean =>
+    first.found.some(({ check, words }) => check === finding.check && words === finding.words)
+  return { checked: second.checked, found: second.found.filter(isFirst) }
+}
+
+async function look(deps: EndpointDeps, networkId: string): Promise<Findings> {
+  const cluster = clusterOf(deps)
+  const network = deps.state.network(networkId)
+  const endpoints = deps.state.endpointsOfNetwork(networkId).filter(({ state }) => state === 'joined')
+  if (endpoints.length === 0) return { checked: [], found: [] }
+  const wanted = { network, endpoints: endpoints.map(endpoint => wiringOf(deps, endpoint)) }
+  const [stored, hosts] = await Promise.all([cluster.readNetwork(networkId), cluster.hosts()])
+  const remotes = remotesOf(cluster.host, stored, hosts)
+  return (await deps.drivers.get(network.driver).verify?.(wanted, remotes)) ?? { checked: [], found: [] }
+}
+
+/** What the other hosts have of a network, each behind its host's VTEP. */
+function remotesOf(
+  own: string,
+  { peers, members }: { peers: readonly Peer[]; members: readonly Member[] },
+  hosts: readonly Host[],
+): Remote[] {
+  const vteps = new Map(hosts.map(({ name, vtep }) => [name, vtep]))
+  return [...peers, ...members].flatMap(({ host, mac, addresses }) => {
+    const vtep = vteps.get(host)
+    if (host === own || vtep === undefined || addresses.length === 0) return []
+    return { mac, addresses: addresses.map(addressOf), vtep }
+  })
+}
