@@ -49,7 +49,11 @@ export function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const { controller, events } = await build(options, log, undo)
     const report = await controller.reconcile({ dryRun: false })
     const plugin = join(options.pluginDir, `${options.pluginName}.sock`)
-    const about = { version: packageVersion(), node: process.versions.node, pid: process.pid }
+    const { pluginName, dockerSocket } = options
+    const about = {
+      ...{ version: packageVersion(), node: process.versions.node, pid: process.pid },
+      ...{ plugin: pluginName, dockerSocket },
+    }
     const api = await createApiServer({ cnm: controller, log, socketPath: options.socket, version: about })
     undo.add('close the API', () => api.close())
     undo.add('end the readers of events', () => events.close())

@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import type { Cnm } from '../cnm/cnm.js'
+import { notFound } from '../errors.js'
 import {
   connectSpec,
   disconnectSpec,
@@ -7,6 +8,7 @@ import {
   networkSpec,
   nothing,
   reconcileSpec,
+  removeHostSpec,
   sandboxSpec,
 } from './schemas.js'
 
@@ -73,7 +75,31 @@ export const routes: readonly Route[] = [
     method: 'post',
     path: '/v1/networks/:ref/disconnect',
     body: disconnectSpec,
-    handler: ({ cnm }, { ref, body }) => cnm.disconnect(ref, body.sandbox),
+    handler: ({ cnm }, { ref, body: { sandbox, force } }) => cnm.disconnect(ref, sandbox, { force }),
+  }),
+  // it changes nothing, but has every host look at itself
+  route({
+    method: 'post',
+    path: '/v1/networks/:ref/verify',
+    body: nothing,
+    handler: ({ cnm }, { ref }) => cnm.verifyOverlay(ref),
+  }),
+
+  route({ method: 'get', path: '/v1/hosts', handler: ({ cnm }) => cnm.hosts() }),
+  route({
+    method: 'get',
+    path: '/v1/hosts/:ref',
+    handler: async ({ cnm }, { ref }) => {
+      const host = (await cnm.hosts()).find(({ id, name }) => name === ref || id === ref)
+      if (host === undefined) throw notFound(`there is no host ${ref}`)
+      return host
+    },
+  }),
+  route({
+    method: 'delete',
+    path: '/v1/hosts/:ref',
+    body: removeHostSpec,
+    handler: ({ cnm }, { ref, body }) => cnm.removeHost(ref, body),
   }),
 
   route({

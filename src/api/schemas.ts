@@ -102,7 +102,8 @@ export const connectSpec = z.strictObject({
   options: dictionary.exactOptional(),
 })
 
-export const disconnectSpec = z.strictObject({ sandbox: z.string().min(1) })
+export const disconnectSpec = z.strictObject({ sandbox: z.string().min(1), force: z.boolean().default(false) })
+export const removeHostSpec = z.strictObject({ force: z.boolean().default(false) })
 export const reconcileSpec = z.strictObject({ dryRun: z.boolean().default(false) })
 const time = (what: string) =>
   z.string().transform((value, context) => {

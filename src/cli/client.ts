@@ -20,6 +20,10 @@ export class Client {
     await this.#call('DELETE', path)
   }
 
+  async deleteWith(path: string[], body: object): Promise<void> {
+    await this.#call('DELETE', path, body)
+  }
+
   /** Call `read` with each object that the daemon sends, until it ends the stream or `signal` aborts. */
   async follow<T>(
     path: string,

@@ -49,8 +49,13 @@ export async function connect(
   else if (!quiet) printLines(endpoint.addresses)
 }
 
-export async function disconnect({ client }: Session, network: string, sandbox: string): Promise<void> {
-  await client.post(['networks', network, 'disconnect'], { sandbox })
+export async function disconnect(
+  { client }: Session,
+  network: string,
+  sandbox: string,
+  flags: { force?: true },
+): Promise<void> {
+  await client.post(['networks', network, 'disconnect'], { sandbox, ...flags })
 }
 
 export async function listEndpoints({ client, json, quiet }: Session): Promise<void> {

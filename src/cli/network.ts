@@ -1,15 +1,34 @@
 import type { NetworkSpec, NetworkView } from '../cnm/specs.js'
+import type { Endpoint, Peer } from '../cnm/types.js'
+import { unavailable } from '../errors.js'
 import { shortId } from '../names.js'
+import { formatBinding } from '../ports/spec.js'
 import { type Column, formatTable, listCell } from './output.js'
-import { forEachName, print, printJson, printLines, type Session } from './session.js'
+import { complain, forEachName, print, printJson, printLines, type Session } from './session.js'
 
 const columns: readonly Column<NetworkView>[] = [
   ['NETWORK ID', network => shortId(network.id)],
   ['NAME', network => network.name],
   ['DRIVER', network => network.driver],
+  ['SCOPE', network => network.scope],
   ['SUBNETS', network => listCell(network.subnets.map(subnet => subnet.subnet))],
   ['ENDPOINTS', network => String(network.endpoints.length)],
   ['CREATED BY', network => network.createdBy],
+]
+
+/** An endpoint of a network that is inspected as a table. */
+interface Row {
+  network: string
+  endpoint: Endpoint | Peer
+}
+
+const endpointColumns: readonly Column<Row>[] = [
+  ['NETWORK', ({ network }) => network],
+  ['HOST', ({ endpoint }) => ('host' in endpoint ? endpoint.host : '-')],
+  ['NAME', ({ endpoint }) => endpoint.name],
+  ['ADDRESSES', ({ endpoint }) => listCell(endpoint.addresses)],
+  ['MAC', ({ endpoint }) => endpoint.mac],
+  ['PORTS', ({ endpoint }) => listCell(endpoint.bindings.map(formatBinding))],
 ]
 
 /** The flags of `network create`, as commander names them. */
@@ -50,13 +69,21 @@ export async function listNetworks({ client, json, quiet }: Session): Promise<vo
   else print(formatTable(columns, networks))
 }
 
-export async function inspectNetworks({ client, quiet }: Session, refs: string[]): Promise<void> {
+export async function inspectNetworks({ client, quiet, table }: Session, refs: string[]): Promise<void> {
   const found: NetworkView[] = []
   await forEachName(refs, async ref => {
     found.push(await client.get<NetworkView>('networks', ref))
   })
+  // what is printed is true, but not all of it is there
+  for (const { name, incomplete } of found)
+    if (incomplete !== undefined)
+      complain(unavailable(`network ${name}: endpoints of other hosts may be missing: ${incomplete}`))
   if (quiet) printLines(found.map(network => network.id))
-  else printJson(found)
+  else if (!table) printJson(found)
+  else {
+    const rows = found.flatMap(({ name, endpoints }) => endpoints.map(endpoint => ({ network: name, endpoint })))
+    print(formatTable(endpointColumns, rows))
+  }
 }
 
 export async function removeNetworks({ client, json }: Session, refs: string[]): Promise<void> {

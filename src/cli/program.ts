@@ -5,6 +5,7 @@ import { packageVersion } from '../version.js'
 import { collect, collectHosts, collectPairs, parsePid, parseRoute } from './arguments.js'
 import type { ConnectFlags } from './connect.js'
 import { examples } from './help.js'
+import { defineHosts } from './host-commands.js'
 import type { NetworkCreateFlags } from './network.js'
 import type { RunFlags } from './run.js'
 import type { SandboxCreateFlags } from './sandbox.js'
@@ -49,6 +50,7 @@ export function createProgram(): Command {
   defineSandbox(program)
   defineConnect(program)
   defineCommands(program)
+  defineHosts(program)
   defineSystem(program)
   defineDaemon(program)
   addGlobalOptions(program)
@@ -96,8 +98,15 @@ function defineNetwork(program: Command): void {
 
   network
     .command('inspect <name...>')
-    .description('Print networks with their endpoints, as a JSON array.')
-    .addHelpText('after', examples('tsnet network inspect lab', 'tsnet network inspect lab | jq .[0].subnets'))
+    .description('Print networks with their endpoints on all hosts, as a JSON array, or the endpoints as a table.')
+    .addHelpText(
+      'after',
+      examples(
+        'tsnet network inspect lab',
+        'tsnet network inspect lab | jq .[0].subnets',
+        'tsnet network inspect blue --format table',
+      ),
+    )
     .action(async (names: string[], _flags: object, command: Command) =>
       (await import('./network.js')).inspectNetworks(openSession(command), names),
     )
@@ -210,9 +219,10 @@ function defineConnect(program: Command): void {
   program
     .command('disconnect <network> <sandbox>')
     .description('Detach a sandbox from a network.')
-    .addHelpText('after', examples('tsnet disconnect lab box'))
-    .action(async (network: string, sandbox: string, _flags: object, command: Command) =>
-      (await import('./connect.js')).disconnect(openSession(command), network, sandbox),
+    .option('--force', 'also one of another host, which must be down: its name, or HOST/NAME')
+    .addHelpText('after', examples('tsnet disconnect lab box', 'tsnet disconnect --force blue host2/web'))
+    .action(async (network: string, sandbox: string, flags: { force?: true }, command: Command) =>
+      (await import('./connect.js')).disconnect(openSession(command), network, sandbox, flags),
     )
 
   program

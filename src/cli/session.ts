@@ -8,6 +8,8 @@ export interface Session {
   client: Client
   /** print the API's objects instead of tables and names */
   json: boolean
+  /** a table was asked for by name: commands that print objects unless told otherwise print one */
+  table: boolean
   /** print ids or names only */
   quiet: boolean
 }
@@ -31,6 +33,7 @@ export function openSession(command: Command): Session {
   return {
     client: new Client(socket ?? (process.env.TSNET_SOCKET || defaultSocket)),
     json: format === 'json',
+    table: format === 'table',
     quiet: quiet ?? false,
   }
 }

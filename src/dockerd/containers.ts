@@ -1,9 +1,6 @@
-import { request } from 'node:http'
 import type { Container, Containers } from '../cnm/driver.js'
 import { conflict, notFound, unavailable } from '../errors.js'
-
-/** How long dockerd may take to say what a container is. */
-const patienceMs = 5_000
+import { askDocker } from './api.js'
 
 /** Docker's containers as its API tells of them (moby api/swagger.yaml, ContainerInspect; the oldest version that every dockerd since 20.10 speaks). */
 interface Inspect {
@@ -15,12 +12,13 @@ interface Inspect {
   ResolvConfPath?: string
 }
 
-/** Never to be asked inside of a plugin call: dockerd waits for that one, perhaps holding the container's lock. */
 export class DockerContainers implements Containers {
   constructor(readonly socketPath: string) {}
 
   async find(ref: string): Promise<Container> {
-    const { status, body } = await this.#get(`/containers/${encodeURIComponent(ref)}/json`)
+    const path = `/containers/${encodeURIComponent(ref)}/json`
+    const wanted = 'which might have a container of that name'
+    const { status, body } = await askDocker(this.socketPath, { path }, { wanted })
     if (status === 404) throw notFound(`Docker has no container ${ref}`)
     if (status !== 200) throw unavailable(`dockerd on ${this.socketPath} says ${status} about container ${ref}`)
     const { Id, Name, State, HostsPath, ResolvConfPath } = JSON.parse(body) as Inspect
@@ -39,27 +37,5 @@ export class DockerContainers implements Containers {
         ].filter(([, path]) => path),
       ),
     }
-  }
-
-  #get(path: string): Promise<{ status: number; body: string }> {
-    return new Promise((resolve, reject) => {
-      const failed = (error: Error): void =>
-        reject(
-          unavailable(`dockerd, which might have a container of that name, does not answer on ${this.socketPath}`, {
-            cause: error,
-          }),
-        )
-      const outgoing = request({ socketPath: this.socketPath, path, agent: false }, response => {
-        let body = ''
-        response.setEncoding('utf8').on('data', (part: string) => {
-          body += part
-        })
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, body }))
-        response.on('error', failed)
-      })
-      outgoing.setTimeout(patienceMs, () => outgoing.destroy(new Error(`no answer within ${patienceMs} ms`)))
-      outgoing.on('error', failed)
-      outgoing.end()
-    })
   }
 }

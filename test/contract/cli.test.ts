@@ -28,7 +28,7 @@ describe('network', () => {
     const more =
       '--gateway 10.20.0.254 --aux-address r=10.20.0.5 --ipv6 --internal -o mtu=1400 --opt icc=false --label a=b'
     const printed = await output(...`${args} ${more}`.split(' '))
-    expect(printed).toBe(`${cnm.network('web').id}\n`)
+    expect(printed).toBe(`${(await cnm.network('web')).id}\n`)
     expect(cnm.calls).toEqual([
       [
         'createNetwork',
@@ -56,13 +56,13 @@ describe('network', () => {
   test('ls, inspect: table, JSON, ids', async () => {
     const { id } = await cnm.createNetwork({ name: 'web' })
     const table = await output('network', 'ls')
-    const row = `${id.slice(0, 12)}   web    bridge   10.30.0.0/24   0           tsnet`
-    expect(table).toBe(`NETWORK ID     NAME   DRIVER   SUBNETS        ENDPOINTS   CREATED BY\n${row}\n`)
+    const row = `${id.slice(0, 12)}   web    bridge   local   10.30.0.0/24   0           tsnet`
+    expect(table).toBe(`NETWORK ID     NAME   DRIVER   SCOPE   SUBNETS        ENDPOINTS   CREATED BY\n${row}\n`)
     expect(await output('network', 'ls', '-q')).toBe(`${id}\n`)
     expect(JSON.parse(await output('network', 'ls', '--format', 'json'))).toEqual(cnm.networks())
     expect(JSON.parse(await output('--format', 'json', 'network', 'ls'))).toEqual(cnm.networks())
     expect(JSON.parse(await output('network', 'inspect', 'web'))).toEqual(cnm.networks())
-    expect(JSON.parse(await output('network', 'create', 'two', '--format', 'json'))).toEqual(cnm.network('two'))
+    expect(JSON.parse(await output('network', 'create', 'two', '--format', 'json'))).toEqual(await cnm.network('two'))
   })
 
   test('inspect prints what it finds and fails for what it does not', async () => {
@@ -183,7 +183,7 @@ describe('reconcile and version', () => {
   })
 
   test('version', async () => {
-    expect(await output('version')).toMatch(/^client: version \d+\.\d+\.\d+, node [\d.]+\ndaemon: version 9\.8\.7\n$/)
+    expect(await output('version')).toMatch(/^client: version \d+\.\d+\.\d+, node [\d.]+\ndaemon: version 9\.8\.7, plugin netplug, dockerSocket .*\n$/)
     expect(JSON.parse(await output('version', '--format', 'json'))).toMatchObject({ daemon: { version: '9.8.7' } })
     expect(await output('--version')).toMatch(/^\d+\.\d+\.\d+\n$/)
     const alone = await world.tsnet(['version'], { env: { TSNET_SOCKET: '/nowhere' } })

@@ -24,7 +24,12 @@ export class CliWorld {
     chmodSync(dir, 0o755)
     const socketPath = join(dir, 'api.sock')
     const cnm = new FakeCnm()
-    const server = await createApiServer({ cnm, log: noLog, socketPath, version: { version: '9.8.7' } })
+    const server = await createApiServer({
+      cnm,
+      log: noLog,
+      socketPath,
+      version: { version: '9.8.7', plugin: 'netplug', dockerSocket: join(dir, 'docker.sock') },
+    })
     return new CliWorld(cli, dir, socketPath, cnm, server)
   }
 

@@ -5,9 +5,11 @@ import type {
   EndpointView,
   Event,
   EventsOptions,
+  HostView,
   Inspected,
   NetworkSpec,
   NetworkView,
+  OverlayReport,
   ReconcileReport,
   SandboxSpec,
   SandboxView,
@@ -23,6 +25,8 @@ const epoch = '2026-01-02T03:04:05.000Z'
 export class FakeCnm implements Cnm {
   readonly log = new EventLog()
   readonly calls: [Verb, ...unknown[]][] = []
+  allHosts: HostView[] = []
+  overlay: OverlayReport = { network: '', ok: true, hosts: [] }
   report: ReconcileReport = { dryRun: false, changes: [], failures: [] }
   /** makes and removes the namespace of a sandbox, where a test needs a real one */
   namespaces = { create: (_name: string): void => {}, delete: (_name: string): void => {} }
@@ -70,7 +74,11 @@ export class FakeCnm implements Cnm {
     return network
   }
 
-  network(ref: string): NetworkView {
+  async network(ref: string): Promise<NetworkView> {
+    return this.#network(ref)
+  }
+
+  #network(ref: string): NetworkView {
     return find(ref, this.networks(), 'network')
   }
 
@@ -80,7 +88,7 @@ export class FakeCnm implements Cnm {
 
   async deleteNetwork(ref: string): Promise<void> {
     this.#called('deleteNetwork', ref)
-    const network = this.network(ref)
+    const network = this.#network(ref)
     if (network.endpoints.length > 0) throw within(`delete network ${ref}`, conflict('it is in use'))
     this.#networks.delete(network.id)
   }
@@ -132,7 +140,7 @@ export class FakeCnm implements Cnm {
 
   async connect(networkRef: string, sandboxRef: string, spec: ConnectSpec): Promise<EndpointView> {
     this.#called('connect', networkRef, sandboxRef, spec)
-    const network = this.network(networkRef)
+    const network = this.#network(networkRef)
     const sandbox = this.sandbox(sandboxRef)
     const endpoint: EndpointView = {
       id: randomId(),
@@ -165,9 +173,10 @@ export class FakeCnm implements Cnm {
     return endpoint
   }
 
-  async disconnect(networkRef: string, sandboxRef: string): Promise<void> {
-    this.#called('disconnect', networkRef, sandboxRef)
-    const network = this.network(networkRef)
+  async disconnect(networkRef: string, sandboxRef: string, options = { force: false }): Promise<void> {
+    this.#called('disconnect', networkRef, sandboxRef, options)
+    if (options.force) return
+    const network = this.#network(networkRef)
     const sandbox = this.sandbox(sandboxRef)
     network.endpoints = network.endpoints.filter(endpoint => endpoint.sandboxId !== sandbox.id)
     sandbox.endpoints = sandbox.endpoints.filter(endpoint => endpoint.networkId !== network.id)
@@ -175,6 +184,24 @@ export class FakeCnm implements Cnm {
 
   endpoints(): EndpointView[] {
     return this.sandboxes().flatMap(sandbox => sandbox.endpoints)
+  }
+
+  async hosts(): Promise<HostView[]> {
+    this.#called('hosts')
+    return this.allHosts
+  }
+
+  async removeHost(name: string, options: { force: boolean }): Promise<void> {
+    this.#called('removeHost', name, options)
+    const host = this.allHosts.find(each => each.name === name)
+    if (host === undefined) throw notFound(`there is no host ${name}`)
+    if (host.state === 'up' && !options.force) throw conflict(`host ${name} is up`)
+    this.allHosts = this.allHosts.filter(each => each !== host)
+  }
+
+  async verifyOverlay(ref: string): Promise<OverlayReport> {
+    this.#called('verifyOverlay', ref)
+    return { ...this.overlay, network: this.#network(ref).name }
   }
 
   inspect(ref: string): Inspected[] {

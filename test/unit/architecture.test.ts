@@ -36,8 +36,9 @@ const arrows: Record<string, readonly string[] | 'everything'> = {
   cnm: ['ipam', 'store'],
   'plugin-api': ['cnm'],
   api: ['cnm'],
-  cli: ['cnm', 'sandbox', 'daemon'],
+  cli: ['cnm', 'sandbox', 'daemon', 'dockerd'],
   watch: ['netlink'],
+  underlay: ['netlink'],
   daemon: 'everything',
   tsnet: ['cli'],
 }

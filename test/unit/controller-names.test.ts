@@ -50,8 +50,8 @@ describe('the name service', () => {
     const broken = (): never => {
       throw new Error('broken')
     }
-    for (const what of ['networks', 'sandboxes', 'endpoints', 'everything'] as const)
-      server.update({ networks: broken, sandboxes: broken, endpoints: broken }, what)
+    for (const what of ['networks', 'sandboxes', 'endpoints', 'peers', 'everything'] as const)
+      server.update({ networks: broken, sandboxes: broken, endpoints: broken, peers: broken }, what)
     server.close()
   })
 })
