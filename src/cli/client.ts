@@ -85,7 +85,9 @@ export class Client {
 
   #send(method: string, path: string, body?: object): Promise<{ status: number; text: string }> {
     const payload = body === undefined ? undefined : JSON.stringify(body)
-    const headers = payload === undefined ? {} : { 'content-type': 'application/json' }
+    // without the length Node sends the body of a DELETE as if it were the next request
+    const headers =
+      payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }
     return new Promise((resolve, reject) => {
       const failed = (error: NodeJS.ErrnoException) => reject(this.#explain(error))
       const outgoing = request({ socketPath: this.socketPath, method, path, headers, agent: this.#agent }, response => {

@@ -6,6 +6,7 @@ import { invalid, notImplemented } from '../errors.js'
 import type { LogLevel } from '../log.js'
 import { checkLinkName } from '../names.js'
 import { suggestion } from '../nearest.js'
+import { type EtcdOptions, parseEtcdUrl } from '../store/etcd-url.js'
 import { defaultSocket } from './session.js'
 
 /** What the daemon is told: flags of `tsnet daemon`, or lines of its configuration file under the same names. */
@@ -21,7 +22,7 @@ export interface DaemonOptions {
   stateDir: string
   /** where the namespaces of sandboxes get their names */
   netnsDir: string
-  store: 'lmdb'
+  store: StoreOptions
   /** how other hosts know this one */
   hostName: string
   /** address, or link that has it, at which other hosts reach this one; undefined: the link of the default route */
@@ -29,6 +30,9 @@ export interface DaemonOptions {
   firewall: 'auto' | 'nftables'
   logLevel: LogLevel
 }
+
+/** Where objects are kept. */
+export type StoreOptions = { kind: 'lmdb' } | ({ kind: 'etcd' } & EtcdOptions)
 
 /** One row: a flag of the daemon, a key of its configuration file, and a field of DaemonOptions. */
 export interface DaemonOption<T> {
@@ -39,6 +43,8 @@ export interface DaemonOption<T> {
   help: string
   /** what applies when nothing is said */
   default: T
+  /** the default as the user would write it, where that is another text */
+  defaultText?: string
   /** @throws {NetError} */
   parse(text: string): T
 }
@@ -109,13 +115,15 @@ export const daemonOptionTable: { [K in keyof DaemonOptions]: DaemonOption<Daemo
   },
   store: {
     flag: 'store',
-    placeholder: 'lmdb',
-    help: 'where objects are kept: lmdb (this host, under --state-dir)',
-    default: 'lmdb',
+    placeholder: 'lmdb|etcd://HOST[:PORT],...',
+    help: 'where objects are kept: lmdb (this host, under --state-dir), or also an etcd that hosts share',
+    default: { kind: 'lmdb' },
+    defaultText: 'lmdb',
+    // nothing of a text that may hold a password is ever said again
     parse: text => {
-      if (text.startsWith('etcd://'))
-        throw notImplemented(`store ${text}: keeping objects in etcd is not implemented yet`)
-      return oneOf('store', ['lmdb'])(text)
+      if (/^etcds?:\/\//.test(text)) return { kind: 'etcd', ...parseEtcdUrl(text) }
+      if (text === 'lmdb') return { kind: 'lmdb' }
+      throw invalid('store must be lmdb or etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/PREFIX]')
     },
   },
   hostName: {
@@ -177,10 +185,16 @@ export function parseDaemonOptions(...sources: Readonly<Record<string, string>>[
 }
 
 export function addDaemonOptions(command: Command): Command {
-  for (const { flag, placeholder, help, default: standard } of Object.values(daemonOptionTable))
-    command.option(`--${flag} <${placeholder}>`, standard === undefined ? help : `${help} (default: ${standard})`)
+  for (const row of Object.values(daemonOptionTable)) {
+    const usual = defaultTextOf(row)
+    command.option(`--${row.flag} <${row.placeholder}>`, usual === '' ? row.help : `${row.help} (default: ${usual})`)
+  }
   return command
 }
+
+/** Empty where there is no default. */
+export const defaultTextOf = ({ default: standard, defaultText }: DaemonOption<unknown>): string =>
+  defaultText ?? (standard === undefined ? '' : String(standard))
 
 /** What was given on the command line, by flag: `--socket` may also stand before `daemon`. */
 export function textsByFlag(command: Command): Record<string, string> {

@@ -1,7 +1,10 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { forbidden, invalid, messageOf, within } from '../errors.js'
 import { suggestion } from '../nearest.js'
 import { daemonOptionTable, defaultConfigFile, parseDaemonOptions } from './daemon-options.js'
+
+/** What a process may call itself over its arguments, which everybody can read (proc_pid_cmdline(5)). */
+const title = 'tsnet daemon'
 
 /**
  * Run the daemon until SIGTERM or SIGINT.
@@ -9,6 +12,7 @@ import { daemonOptionTable, defaultConfigFile, parseDaemonOptions } from './daem
  * @param configFile absent: the default file, if there is one
  */
 export async function runDaemon(flags: Record<string, string>, configFile: string | undefined): Promise<void> {
+  if (hasPassword(flags)) process.title = title
   const environment = process.env.TSNET_SOCKET ? { socket: process.env.TSNET_SOCKET } : {}
   const options = parseDaemonOptions(flags, environment, await readConfigFile(configFile))
   if (process.geteuid?.() !== 0)
@@ -27,13 +31,25 @@ export async function runDaemon(flags: Record<string, string>, configFile: strin
 
 async function readConfigFile(path: string | undefined): Promise<Record<string, string>> {
   try {
-    const text = readFileSync(path ?? defaultConfigFile, 'utf8')
+    const file = path ?? defaultConfigFile
+    const text = readFileSync(file, 'utf8')
     const { parse } = await import('yaml')
-    return checkConfig(parse(text))
+    const config = checkConfig(parse(text))
+    if (hasPassword(config)) checkSecret(file)
+    return config
   } catch (error) {
     if (path === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') return {}
     throw within(`configuration file ${path ?? defaultConfigFile}`, refusalOf(error))
   }
+}
+
+/** One of a store: before an `@`. */
+const hasPassword = ({ store = '' }: Readonly<Record<string, string>>): boolean => store.includes('@')
+
+/** Refused rather than warned of: a daemon runs for months, and nobody reads its first line. */
+function checkSecret(file: string): void {
+  const { mode } = statSync(file)
+  if ((mode & 0o007) !== 0) throw forbidden(`it has a password and everybody can read it: chmod o= ${file}`)
 }
 
 /** A file that cannot be read or is no YAML is the user's affair. */

@@ -31,7 +31,7 @@ export async function inspectHosts({ client, quiet }: Session, refs: string[]): 
 export async function removeHosts({ client, json }: Session, refs: string[], flags: { force?: true }): Promise<void> {
   const deleted: string[] = []
   await forEachName(refs, async ref => {
-    await client.deleteWith(['hosts', ref], flags)
+    await client.deleteWith(['hosts', ref], { force: flags.force ?? false })
     deleted.push(ref)
     if (!json) printLines([ref])
   })

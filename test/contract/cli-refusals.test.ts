@@ -1,10 +1,11 @@
-import { writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { NetError } from '../../src/errors.js'
-import { type BuiltCli, buildCli } from '../helpers/built-cli.js'
+import { type BuiltCli, buildCli, ended } from '../helpers/built-cli.js'
 import { CliWorld } from '../helpers/cli-world.js'
 import type { FakeCnm } from '../helpers/fake-cnm.js'
 
@@ -85,7 +86,6 @@ describe('exit codes', () => {
   })
 
   test('what comes with a later version is 6', async () => {
-    await world.refuse(6, /etcd is not implemented/, 'daemon', '--store', 'etcd://127.0.0.1:2379')
     await world.refuse(6, /iptables is not implemented/, 'daemon', '--firewall', 'iptables')
   })
 
@@ -141,6 +141,20 @@ describe('starting the daemon', () => {
     })
   })
 
+  test('takes a password off the list of processes', async () => {
+    // it waits for its configuration file, which never comes
+    const file = join(world.dir, 'fifo')
+    execFileSync('mkfifo', [file])
+    const child = world.start(['daemon', '--store', 'etcd://root:secret@127.0.0.1:1', '--config', file])
+    try {
+      const commandLine = () => readFileSync(`/proc/${child.pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim()
+      await vi.waitFor(() => expect(commandLine()).toBe('tsnet daemon'), { timeout: 20_000, interval: 20 })
+    } finally {
+      child.kill('SIGKILL')
+      await ended(child)
+    }
+  })
+
   test('refuses a configuration file that it cannot use', async () => {
     const file = join(world.dir, 'tsnet.yaml')
     const refuseConfig = async (text: string, message: string) => {
@@ -151,6 +165,17 @@ describe('starting the daemon', () => {
     await refuseConfig('log-levl: debug\n', 'unknown key log-levl (did you mean log-level?)')
     await refuseConfig('host-name: 5\n', 'the value of host-name must be text, not 5')
     await refuseConfig('a: b: c\n', 'Nested mappings are not allowed in compact mappings at line 1, column 4')
+    writeFileSync(file, 'store: etcd://root:secret@127.0.0.1:1\n', { mode: 0o644 })
+    await world.refuse(
+      3,
+      `configuration file ${file}: it has a password and everybody can read it: chmod o= ${file}`,
+      'daemon',
+      '--config',
+      file,
+    )
+    chmodSync(file, 0o640)
+    // read, and refused for the next reason
+    await world.refuse(2, /^tsnet: log level "loud" must be/, 'daemon', '--config', file, '--log-level', 'loud')
     writeFileSync(file, 'log-level: loud\n')
     await world.refuse(2, /^tsnet: log level "loud" must be/, 'daemon', '--config', file)
   })

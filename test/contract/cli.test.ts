@@ -183,7 +183,9 @@ describe('reconcile and version', () => {
   })
 
   test('version', async () => {
-    expect(await output('version')).toMatch(/^client: version \d+\.\d+\.\d+, node [\d.]+\ndaemon: version 9\.8\.7, plugin netplug, dockerSocket .*\n$/)
+    expect(await output('version')).toMatch(
+      /^client: version \d+\.\d+\.\d+, node [\d.]+\ndaemon: version 9\.8\.7, plugin netplug, dockerSocket .*\n$/,
+    )
     expect(JSON.parse(await output('version', '--format', 'json'))).toMatchObject({ daemon: { version: '9.8.7' } })
     expect(await output('--version')).toMatch(/^\d+\.\d+\.\d+\n$/)
     const alone = await world.tsnet(['version'], { env: { TSNET_SOCKET: '/nowhere' } })
@@ -204,7 +206,7 @@ describe('as a program among others', () => {
     const loaded = await loadedModules(cli, ['network', 'ls'], { TSNET_SOCKET: world.socketPath })
     expect(loaded.some(url => url.includes('/commander/'))).toBe(true)
     const heavy =
-      /node_modules\/(zod|express|koffi|pino|lmdb|yaml|ip-address)\/|dist\/(api|cnm|netlink|firewall|store|daemon)/
+      /node_modules\/(zod|express|koffi|pino|lmdb|yaml|ip-address)\/|dist\/(api|cnm|netlink|firewall|store\/(?!etcd-url)|daemon)/
     expect(loaded.filter(url => heavy.test(url))).toEqual([])
   })
 

@@ -36,7 +36,7 @@ const arrows: Record<string, readonly string[] | 'everything'> = {
   cnm: ['ipam', 'store'],
   'plugin-api': ['cnm'],
   api: ['cnm'],
-  cli: ['cnm', 'sandbox', 'daemon', 'dockerd'],
+  cli: ['cnm', 'sandbox', 'daemon', 'dockerd', 'store'],
   watch: ['netlink'],
   underlay: ['netlink'],
   daemon: 'everything',

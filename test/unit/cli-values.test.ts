@@ -5,6 +5,7 @@ import { checkConfig } from '../../src/cli/daemon.js'
 import { daemonOptionTable, parseDaemonOptions } from '../../src/cli/daemon-options.js'
 import { commandOf } from '../../src/cli/exec.js'
 import { formatTable, listCell } from '../../src/cli/output.js'
+import { messageOf } from '../../src/errors.js'
 import { CommandFailed } from '../../src/sandbox/command-failed.js'
 import { findExecutable } from '../../src/sandbox/launch.js'
 
@@ -103,7 +104,7 @@ describe('options of the daemon', () => {
       dockerSocket: '/var/run/docker.sock',
       stateDir: '/var/lib/tsnet',
       netnsDir: '/run/netns',
-      store: 'lmdb',
+      store: { kind: 'lmdb' },
       hostName: hostname(),
       advertise: undefined,
       firewall: 'auto',
@@ -142,7 +143,7 @@ describe('options of the daemon', () => {
       dockerSocket: '/d/docker.sock',
       stateDir: `${process.cwd()}/state`,
       netnsDir: '/n',
-      store: 'lmdb',
+      store: { kind: 'lmdb' },
       hostName: 'node-1.example',
       advertise: 'eth0.100',
       firewall: 'nftables',
@@ -156,8 +157,8 @@ describe('options of the daemon', () => {
   test.each([
     ['socket', '', 'InvalidParameter', 'a path must not be empty'],
     ['plugin-name', 'a/b', 'InvalidParameter', 'plugin name "a/b" must be'],
-    ['store', 'sqlite', 'InvalidParameter', 'store "sqlite" must be lmdb'],
-    ['store', 'etcd://h:2379', 'NotImplemented', 'etcd is not implemented yet'],
+    ['store', 'sqlite', 'InvalidParameter', 'store must be lmdb or etcd://'],
+    ['store', 'etcd://h:0', 'InvalidParameter', '"h:0" is no HOST or HOST:PORT'],
     ['host-name', 'a b', 'InvalidParameter', 'host name "a b" must be'],
     ['advertise', '1.2.3.4.5::', 'InvalidParameter', 'advertised address "1.2.3.4.5::" is not'],
     ['advertise', 'a'.repeat(16), 'InvalidParameter', 'has 16 bytes'],
@@ -168,6 +169,39 @@ describe('options of the daemon', () => {
     expect(() => parseDaemonOptions({ [flag]: text })).toThrow(
       expect.objectContaining({ kind, message: expect.stringContaining(message) }),
     )
+  })
+})
+
+describe('a store on etcd', () => {
+  test('is taken apart', () =>
+    expect(parseDaemonOptions({ store: 'etcd://root:s%40crt@a:1,b/net?ca=/ca.pem' }).store).toEqual({
+      kind: 'etcd',
+      endpoints: ['a:1', 'b:2379'],
+      prefix: 'net',
+      user: 'root',
+      password: 's@crt',
+      tls: { ca: '/ca.pem' },
+    }))
+
+  test.each([
+    'etcd://root:secret@a:99999',
+    'etcd://root:secret@',
+    'etcd://root:sec ret@a/x//y',
+    'etcd://root:secret@a?cart=/x',
+    'etcd:/root:secret@a',
+    'etcd://root:secret%@a',
+    'http://root:secret@a',
+    'root:secret@a',
+  ])('%s is refused without a word of the password', text => {
+    const refusal = (): string => {
+      try {
+        parseDaemonOptions({ store: text })
+      } catch (error) {
+        return messageOf(error)
+      }
+      throw new Error('it was taken')
+    }
+    expect(refusal()).not.toMatch(/sec|ret@/)
   })
 })
 

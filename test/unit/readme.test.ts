@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { daemonOptionTable } from '../../src/cli/daemon-options.js'
+import { daemonOptionTable, defaultTextOf } from '../../src/cli/daemon-options.js'
 import { createProgram } from '../../src/cli/program.js'
 import { endpointOptions } from '../../src/cnm/endpoint-options.js'
 import { bridgeOptions } from '../../src/drivers/bridge/options.js'
@@ -37,8 +37,10 @@ test('README lists every option of an attachment', () => {
 })
 
 test('README lists every option of the daemon with its default and its meaning', () => {
-  const rows = Object.values(daemonOptionTable).map(({ flag, placeholder, default: standard, help }) => {
-    const usual = standard === hostname() ? "the host's name" : standard === undefined ? '' : `\`${standard}\``
+  const rows = Object.values(daemonOptionTable).map(row => {
+    const { flag, placeholder, help } = row
+    const standard = defaultTextOf(row)
+    const usual = standard === hostname() ? "the host's name" : standard && `\`${standard}\``
     return `| \`--${flag} ${cell(placeholder)}\` | ${usual} | ${cell(help)} |`
   })
   expect(missingFrom(rows)).toEqual([])
