@@ -53,11 +53,19 @@ export interface Cluster {
   /** Forget one endpoint of a host that is down, with its addresses. @throws {NetError} Conflict: the host is up */
   removePeer(peer: Peer): Promise<void>
 
+  /** What is behind the other hosts' VTEPs on a network, asked of the store. @throws {NetError} Unavailable */
+  readRemotes(networkId: string): Promise<Remote[]>
   /**
-   * What each host, this one included, finds wrong about a network: its own answer to `ClusterListener.verify`, by name of
-   * the host. `hosts` are those to ask; who has not answered after `timeoutMs` is missing. @throws {NetError} Unavailable
+   * Have every host on a network, this one included, say what it finds wrong there, as its `ClusterListener.verify` does;
+   * in the order of their names. Waits `timeoutMs` for those that are up. @throws {NetError} Unavailable
    */
-  verify(networkId: string, hosts: readonly string[], timeoutMs: number): Promise<Map<string, Findings>>
+  verify(networkId: string, timeoutMs: number): Promise<HostReport[]>
+}
+
+export interface HostReport extends Findings {
+  host: string
+  /** silent: its daemon keeps its lease and has not answered in time */
+  state: 'answered' | 'silent' | 'down'
 }
 
 export interface HostView extends Host {

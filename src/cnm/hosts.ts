@@ -1,11 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { conflict, invalid, messageOf, notFound, unavailable } from '../errors.js'
-import { addressOf } from '../net/subnets.js'
 import type { Cluster } from './cluster.js'
-import type { Finding, Findings, Remote } from './driver.js'
+import type { Finding, Findings } from './driver.js'
 import { type EndpointDeps, wiringOf } from './endpoints.js'
-import type { HostReport, NetworkView, OverlayReport } from './specs.js'
-import type { Endpoint, Host, Member, Network, Peer, Sandbox } from './types.js'
+import type { NetworkView, OverlayReport } from './specs.js'
+import type { Endpoint, Member, Network, Peer, Sandbox } from './types.js'
 
 // What concerns other hosts, asked of the store that all of them share.
 
@@ -86,15 +85,7 @@ export async function verifyOverlay(deps: EndpointDeps, network: Network): Promi
     throw invalid(
       `network ${network.name} is of this host alone: driver ${network.driver} has nothing on others to verify`,
     )
-  const cluster = clusterOf(deps)
-  const [{ peers, members }, hosts] = await Promise.all([cluster.readNetwork(network.id), cluster.hosts()])
-  const names = [...new Set([...members, ...peers].map(({ host }) => host))].sort()
-  const isUp = (name: string): boolean => hosts.some(host => host.name === name && host.state === 'up')
-  const answers = await cluster.verify(network.id, names.filter(isUp), verifyPatienceMs)
-  const reports = names.map((host): HostReport => {
-    const { checked, found } = answers.get(host) ?? { checked: [], found: [] }
-    return { host, state: answers.has(host) ? 'answered' : isUp(host) ? 'silent' : 'down', checked, found }
-  })
+  const reports = await clusterOf(deps).verify(network.id, verifyPatienceMs)
   const ok = reports.every(({ state, found }) => state === 'answered' && found.length === 0)
   return { network: network.name, ok, hosts: reports }
 }
@@ -114,26 +105,10 @@ export async function verifyHere(deps: EndpointDeps, networkId: string): Promise
 }
 
 async function look(deps: EndpointDeps, networkId: string): Promise<Findings> {
-  const cluster = clusterOf(deps)
   const network = deps.state.network(networkId)
   const endpoints = deps.state.endpointsOfNetwork(networkId).filter(({ state }) => state === 'joined')
   if (endpoints.length === 0) return { checked: [], found: [] }
   const wanted = { network, endpoints: endpoints.map(endpoint => wiringOf(deps, endpoint)) }
-  const [stored, hosts] = await Promise.all([cluster.readNetwork(networkId), cluster.hosts()])
-  const remotes = remotesOf(cluster.host, stored, hosts)
+  const remotes = await clusterOf(deps).readRemotes(networkId)
   return (await deps.drivers.get(network.driver).verify?.(wanted, remotes)) ?? { checked: [], found: [] }
-}
-
-/** What the other hosts have of a network, each behind its host's VTEP. */
-function remotesOf(
-  own: string,
-  { peers, members }: { peers: readonly Peer[]; members: readonly Member[] },
-  hosts: readonly Host[],
-): Remote[] {
-  const vteps = new Map(hosts.map(({ name, vtep }) => [name, vtep]))
-  return [...peers, ...members].flatMap(({ host, mac, addresses }) => {
-    const vtep = vteps.get(host)
-    if (host === own || vtep === undefined || addresses.length === 0) return []
-    return { mac, addresses: addresses.map(addressOf), vtep }
-  })
 }

@@ -1,4 +1,4 @@
-import type { Findings } from './driver.js'
+import type { HostReport } from './cluster.js'
 import type {
   Door,
   Endpoint,
@@ -14,7 +14,7 @@ import type {
   SandboxDns,
 } from './types.js'
 
-export type { HostView } from './cluster.js'
+export type { HostReport, HostView } from './cluster.js'
 export type { Finding, OverlayCheck } from './driver.js'
 
 /** What the doors (REST, CLI, Docker) ask of the controller, and what it shows them. Plain data. */
@@ -75,12 +75,6 @@ export interface OverlayReport {
   ok: boolean
   /** in the order of their names */
   hosts: HostReport[]
-}
-
-export interface HostReport extends Findings {
-  host: string
-  /** silent: its daemon keeps its lease and has not answered in time */
-  state: 'answered' | 'silent' | 'down'
 }
 
 export interface EndpointView extends Endpoint {
