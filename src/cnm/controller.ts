@@ -2,10 +2,12 @@ import { doing, notFound } from '../errors.js'
 import { KeyedLock } from '../locks.js'
 import { withUndo } from '../undo.js'
 import { eventsOf } from './changes.js'
+import type { Cluster, ClusterListener } from './cluster.js'
+import { clusterListener } from './cluster-listener.js'
 import type { Cnm } from './cnm.js'
 import { Docker } from './docker.js'
 import { learnDockerNames } from './docker-names.js'
-import { connect, type EndpointDeps, forgetEndpoint, rewire } from './endpoints.js'
+import { connect, type EndpointDeps, forgetEndpoint, removeEndpoint, rewire } from './endpoints.js'
 import {
   clusterOf,
   disconnectPeer,
@@ -15,6 +17,7 @@ import {
   verifyOverlay,
   wholeNetworkView,
 } from './hosts.js'
+import { leaveUnused } from './membership.js'
 import type { DockerNames, NamedWorld } from './names.js'
 import { createNetwork, deleteNetwork, networkLock } from './networks.js'
 import { lostContainerSteps, reconcile } from './reconcile.js'
@@ -162,10 +165,12 @@ export class Controller implements Cnm {
 
   /** The network is locked while the endpoint is forgotten, not while the kernel deletes its link. The caller holds the sandbox's lock. */
   async #removeEndpoint(endpoint: Endpoint): Promise<void> {
-    const gone = await this.#locks.with(networkLock(endpoint.networkId), () =>
-      forgetEndpoint(this.#deps, this.#deps.state.network(endpoint.networkId), endpoint),
+    const { networkId } = endpoint
+    const gone = await this.#locks.with(networkLock(networkId), () =>
+      forgetEndpoint(this.#deps, this.#deps.state.network(networkId), endpoint),
     )
     await gone()
+    await this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId))
   }
 
   endpoints(): EndpointView[] {
@@ -232,6 +237,24 @@ export class Controller implements Cnm {
 
   hasDockerNetwork(id: string): boolean {
     return this.#deps.state.networkOfDocker(id) !== undefined
+  }
+
+  /** What the cluster tells this host, and asks of it. */
+  clusterListener(cluster: Cluster): ClusterListener {
+    return clusterListener(this.#deps, cluster, {
+      detach: (endpoint, network) => this.#detach(endpoint, network),
+      reconcile: () => this.reconcile({ dryRun: false }),
+    })
+  }
+
+  async #detach(endpoint: Endpoint, network: Network): Promise<void> {
+    const { sandboxId } = endpoint
+    const locks = [...(sandboxId === undefined ? [] : [sandboxLock(sandboxId)]), networkLock(network.id)]
+    await this.#locks.withAll(locks, async () => {
+      if (this.#deps.state.endpoint(endpoint.id) === undefined) return
+      if (sandboxId !== undefined) rewire(this.#deps, this.#deps.state.sandbox(sandboxId), endpoint)
+      await removeEndpoint(this.#deps, network, endpoint)
+    })
   }
 
   /** What dockerd says its objects are called; it says so outside of the plugin protocol, and never to a plugin call's face. */

@@ -1,23 +1,15 @@
 import { invalid, notFound } from '../errors.js'
 import type { KeyedLock } from '../locks.js'
 import { randomMac, shortId } from '../names.js'
-import { addressOf, prefixLengthOf } from '../net/subnets.js'
-import { type Undo, withUndo } from '../undo.js'
+import { addressOf } from '../net/subnets.js'
+import { withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
 import { DockerIpam } from './docker-ipam.js'
+import { createDockerNetwork, deleteDockerNetwork } from './docker-networks.js'
 import { givenOptions } from './endpoint-options.js'
 import { type EndpointDeps, forgetEndpoint, hostLinkName, releaseAddresses, removeEndpoint } from './endpoints.js'
-import {
-  adoptSubnet,
-  asksInternal,
-  deleteNetwork,
-  dockerPlaceholder,
-  establish,
-  networkLock,
-  refuseFixed,
-  reserveHostAddresses,
-  subnetOf,
-} from './networks.js'
+import { leaveUnused, takePart } from './membership.js'
+import { dockerPlaceholder, networkLock, subnetOf } from './networks.js'
 import type {
   DockerAddressRequest,
   DockerEndpointSpec,
@@ -41,109 +33,15 @@ export class Docker implements DockerDoor {
   }
 
   createNetwork(spec: DockerNetworkSpec): Promise<void> {
-    return this.#locks.with('networks', async () => {
-      const known = this.#deps.state.networkOfDocker(spec.networkId)
-      if (known !== undefined) return await this.#deps.drivers.get(known.driver).ensureNetwork(known)
-      const { network: bound, driver = 'bridge', ...options } = spec.options
-      if (bound === undefined) return await this.#createOwn(spec, driver, options)
-      const other = Object.keys(options)[0]
-      if (other !== undefined)
-        throw invalid(`option ${other} has no effect beside network=${bound}: network ${bound} has its options already`)
-      const network = this.#deps.state.network(bound)
-      await this.#locks.with(lockOf(network), () => this.#bind(spec, network))
-    })
-  }
-
-  /** `docker network create -d tsnet`: a network of its own, under Docker's id. dockerd never tells us its name. */
-  async #createOwn(spec: DockerNetworkSpec, driver: string, options: Record<string, string>): Promise<void> {
-    const parsed = this.#deps.drivers.get(driver).parseOptions(options)
-    const network: Network = {
-      id: spec.networkId,
-      name: dockerPlaceholder(spec.networkId),
-      driver,
-      scope: this.#deps.drivers.get(driver).scope,
-      options: parsed,
-      subnets: [],
-      internal: spec.internal || asksInternal(parsed),
-      labels: {},
-      createdBy: 'docker',
-      createdAt: new Date().toISOString(),
-      dockerNetworkIds: [],
-    }
-    await withUndo(async undo => {
-      network.subnets = await this.#adopt(spec, network, undo)
-      await establish(this.#deps, network, undo)
-    })
-  }
-
-  /** `-o network=NAME`: the Docker network is another name for one of ours; subnets of its own are routed over the same link. */
-  async #bind(spec: DockerNetworkSpec, network: Network): Promise<void> {
-    refuseFixed(this.#deps, network)
-    await withUndo(async undo => {
-      const added = await this.#adopt(spec, network, undo)
-      const updated: Network = {
-        ...network,
-        subnets: [...network.subnets, ...added.map(subnet => ({ ...subnet, dockerNetworkId: spec.networkId }))],
-        dockerNetworkIds: [...network.dockerNetworkIds, spec.networkId],
-      }
-      await reserveHostAddresses(this.#deps, updated)
-      const driver = this.#deps.drivers.get(network.driver)
-      undo.add(`put network ${network.name} back`, () => driver.ensureNetwork(network, updated))
-      await driver.ensureNetwork(updated, network)
-      await this.#deps.state.updateNetwork(updated)
-    })
-  }
-
-  async #adopt(spec: DockerNetworkSpec, network: Network, undo: Undo) {
-    // 0.0.0.0/0 and ::/0 are Docker's null IPAM: no addresses at all
-    const pools = spec.pools.filter(pool => prefixLengthOf(pool.subnet) > 0)
-    const own = pools.filter(pool => !network.subnets.some(({ subnet }) => subnet === pool.subnet))
-    const subnets = []
-    for (const pool of own) subnets.push(await adoptSubnet(this.#deps, network, pool, undo))
-    return subnets
+    return this.#locks.with('networks', () => createDockerNetwork(this.#deps, this.#locks, spec))
   }
 
   deleteNetwork(networkId: string): Promise<void> {
     return this.#locks.with('networks', async () => {
       const network = this.#deps.state.networkOfDocker(networkId)
-      if (network === undefined) return
-      await this.#locks.with(lockOf(network), async () => {
-        if (network.id === networkId) await this.#deleteOwn(network)
-        else await this.#unbind(network, networkId)
-      })
+      if (network !== undefined)
+        await this.#locks.with(lockOf(network), () => deleteDockerNetwork(this.#deps, network, networkId))
     })
-  }
-
-  /** dockerd forgets the network whatever we answer, so endpoints of its containers that are left here are leftovers. */
-  async #deleteOwn(network: Network): Promise<void> {
-    const { state } = this.#deps
-    for (const endpoint of state.endpointsOfNetwork(network.id))
-      if (endpoint.createdBy === 'docker') await removeEndpoint(this.#deps, network, endpoint)
-    const others = state.endpointsOfNetwork(network.id)
-    if (others.length === 0) return await deleteNetwork(this.#deps, network)
-    // sandboxes of ours still use it: it becomes ours, so that `tsnet network rm` can end it
-    await state.updateNetwork({ ...network, createdBy: 'tsnet' })
-    this.#deps.log.warn(
-      { network: network.name, endpoints: others.map(endpoint => endpoint.name) },
-      'Docker removed a network that sandboxes still use; it stays until tsnet network rm',
-    )
-  }
-
-  async #unbind(network: Network, dockerNetworkId: string): Promise<void> {
-    const leaving = network.subnets.filter(subnet => subnet.dockerNetworkId === dockerNetworkId)
-    for (const endpoint of this.#deps.state.endpointsOfNetwork(network.id)) {
-      const subnet = endpoint.addresses[0] === undefined ? undefined : subnetOf(network, endpoint.addresses[0])
-      if (endpoint.createdBy === 'docker' && subnet !== undefined && leaving.includes(subnet))
-        await removeEndpoint(this.#deps, network, endpoint)
-    }
-    const updated: Network = {
-      ...network,
-      subnets: network.subnets.filter(subnet => !leaving.includes(subnet)),
-      dockerNetworkIds: network.dockerNetworkIds.filter(id => id !== dockerNetworkId),
-    }
-    await this.#deps.drivers.get(network.driver).ensureNetwork(updated, network)
-    await this.#deps.state.updateNetwork(updated)
-    for (const subnet of leaving) await this.#deps.ipam.releasePool(subnet.poolId)
   }
 
   createEndpoint(spec: DockerEndpointSpec): Promise<{ mac?: string }> {
@@ -199,9 +97,13 @@ export class Docker implements DockerDoor {
   }
 
   async deleteEndpoint(networkId: string, endpointId: string): Promise<void> {
-    const gone = await this.#ifKnown(networkId, endpointId, (network, endpoint) =>
-      forgetEndpoint(this.#deps, network, endpoint),
-    )
+    const gone = await this.#ifKnown(networkId, endpointId, async (network, endpoint) => {
+      const linkGone = await forgetEndpoint(this.#deps, network, endpoint)
+      return async () => {
+        await linkGone()
+        await this.#locks.with(lockOf(network), () => leaveUnused(this.#deps, network.id))
+      }
+    })
     await gone?.()
   }
 
@@ -210,6 +112,7 @@ export class Docker implements DockerDoor {
       const endpoint = this.#endpoint(network, endpointId)
       const driver = this.#deps.drivers.get(network.driver)
       await withUndo(async undo => {
+        await takePart(this.#deps, network, undo)
         undo.add('delete the link', () => driver.deleteEndpoint(network, { endpoint }))
         await driver.join(network, { endpoint })
         await this.#deps.state.putEndpoint({ ...endpoint, state: 'joined', sandboxKey })

@@ -6,6 +6,7 @@ import type { Cluster } from './cluster.js'
 import type { Containers, Namespaces, Place, WantedSandbox, Wiring } from './driver.js'
 import { parseEndpointOptions } from './endpoint-options.js'
 import { byPreference, type Candidate, electGateway } from './gateways.js'
+import { takePart } from './membership.js'
 import type { NameService } from './names.js'
 import { type CnmDeps, refuseFixed, subnetOf } from './networks.js'
 import type { ConnectSpec } from './specs.js'
@@ -36,13 +37,14 @@ export const wiringOf = (deps: CnmDeps, endpoint: Endpoint): Wiring =>
 /** Attach a sandbox of ours to a network: addresses, links, routes, ports. The caller holds both locks. */
 export async function connect(
   deps: EndpointDeps,
-  network: Network,
+  found: Network,
   sandbox: Sandbox,
   spec: ConnectSpec,
 ): Promise<Endpoint> {
-  const driver = deps.drivers.get(network.driver)
-  const endpoint = newEndpoint(deps, network, sandbox, spec)
+  const driver = deps.drivers.get(found.driver)
+  const endpoint = newEndpoint(deps, found, sandbox, spec)
   return await withUndo(async undo => {
+    const network = await takePart(deps, found, undo)
     endpoint.addresses = await chooseAddresses(deps, network, endpoint, spec, undo)
     undo.add(`delete the link of ${endpoint.name}`, () => driver.deleteEndpoint(network, wiringOf(deps, endpoint)))
     await driver.join(network, wiringOf(deps, endpoint))

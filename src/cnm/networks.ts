@@ -4,8 +4,10 @@ import type { Addresses, Pool } from '../ipam/ipam.js'
 import type { Log } from '../log.js'
 import { checkObjectName, randomId, shortId } from '../names.js'
 import { addressOf, familyOf, holds, parseSubnet } from '../net/subnets.js'
+import { StoreConflict } from '../store/store.js'
 import { type Undo, withUndo } from '../undo.js'
-import type { Drivers } from './driver.js'
+import type { Cluster } from './cluster.js'
+import type { Driver, Drivers } from './driver.js'
 import type { EventLog } from './event-log.js'
 import type { DockerPool, NetworkSpec } from './specs.js'
 import type { State } from './state.js'
@@ -13,6 +15,8 @@ import type { Family, Network, Subnet } from './types.js'
 
 export interface CnmDeps {
   state: State
+  /** absent: this host keeps its objects for itself */
+  cluster?: Cluster
   ipam: Addresses
   drivers: Drivers
   /** CIDRs of the host's addresses and routes, the default routes left out */
@@ -60,9 +64,10 @@ export async function createNetwork(deps: CnmDeps, spec: NetworkSpec): Promise<N
   })
 }
 
-/** Validate, build and remember a network whose addresses are reserved. */
+/** Validate, build and remember a network whose addresses are reserved. A global one is built where it is used, when it is. */
 export async function establish(deps: CnmDeps, network: Network, undo: Undo): Promise<Network> {
   const driver = deps.drivers.get(network.driver)
+  if (network.scope === 'global') return await establishGlobal(deps, driver, network)
   driver.validate(network, othersOf(deps, network))
   await reserveHostAddresses(deps, network)
   // recorded first: ensureNetwork is several steps, and a failure in the middle of them is undone by the same delete
@@ -75,8 +80,30 @@ export async function establish(deps: CnmDeps, network: Network, undo: Undo): Pr
   return network
 }
 
+/** With what the driver chooses for the whole cluster: chosen again until no other network has it. */
+async function establishGlobal(deps: CnmDeps, driver: Driver, network: Network): Promise<Network> {
+  for (let attempt = 1; ; attempt++) {
+    const settled = driver.settle?.(network) ?? network
+    driver.validate(settled, othersOf(deps, settled))
+    const unique = driver.unique?.(settled) ?? []
+    try {
+      await deps.state.createNetwork(settled, unique)
+      return settled
+    } catch (error) {
+      if (!(error instanceof StoreConflict)) throw error
+      const taken = unique.find(what => error.key.endsWith(what)) ?? error.key
+      const wasChosen = unique.join() !== (driver.unique?.(network) ?? []).join()
+      if (!wasChosen || attempt === settleAttempts)
+        throw conflict(`${taken.replace('/', ' ')} is taken by another network of the cluster`, { cause: error })
+    }
+  }
+}
+
+/** Enough for a number chosen among millions: more than one conflict is already a miracle. */
+const settleAttempts = 5
+
 /** The other networks of the same driver. */
-const othersOf = (deps: CnmDeps, network: Network): Network[] =>
+export const othersOf = (deps: CnmDeps, network: Network): Network[] =>
   deps.state.networks().filter(other => other.driver === network.driver && other.id !== network.id)
 
 /** Record, once, the networks that are there without anybody having made them. */
@@ -115,12 +142,13 @@ export async function deleteNetwork(deps: CnmDeps, network: Network): Promise<vo
   const endpoints = deps.state.endpointsOfNetwork(network.id)
   if (endpoints.length > 0)
     throw conflict(`network ${network.name} is in use by ${endpoints.map(endpoint => endpoint.name).join(', ')}`)
-  if (network.createdBy === 'tsnet' && network.dockerNetworkIds.length > 0)
+  if ((network.createdBy === 'tsnet' || network.scope === 'global') && network.dockerNetworkIds.length > 0)
     throw conflict(
       `network ${network.name} is attached to Docker network ${network.dockerNetworkIds.join(', ')}; remove that with docker network rm first`,
     )
-  await deps.drivers.get(network.driver).deleteNetwork(network, othersOf(deps, network))
-  await deps.state.deleteNetwork(network)
+  const driver = deps.drivers.get(network.driver)
+  await driver.deleteNetwork(network, othersOf(deps, network))
+  await deps.state.deleteNetwork(network, driver.unique?.(network))
   // after the network is forgotten: a crash in between leaves pools without a network, which start-up releases
   for (const subnet of network.subnets) await deps.ipam.releasePool(subnet.poolId)
 }
@@ -179,7 +207,7 @@ function checkAddress(what: string, text: string): void {
 
 async function reserveSubnet(
   { ipam, drivers }: CnmDeps,
-  { name, driver }: Network,
+  { name, driver, scope }: Network,
   wanted: WantedSubnet,
   undo: Undo,
 ): Promise<Subnet> {
@@ -188,6 +216,7 @@ async function reserveSubnet(
   const pool = await ipam.requestPool({
     family,
     owner: `network ${name}`,
+    scope,
     shared: onLan,
     ...(subnet === undefined ? {} : { subnet }),
     ...(range === undefined ? {} : { range }),
@@ -226,14 +255,15 @@ export async function adoptSubnet(
   undo: Undo,
 ): Promise<Subnet> {
   const owner = `network ${network.name}`
+  const { scope } = network
   const shared = drivers.get(network.driver).segment === 'lan'
   // ours already where dockerd's first try was cut off
   const isAsked = (other: Pool): boolean =>
     other.subnet === pool.subnet && (other.owner === dockerPoolOwner || other.owner === owner)
   const asked = pool.assignedBy === 'tsnet' ? ipam.pools().find(isAsked) : undefined
-  const { id } = asked ?? (await ipam.requestPool({ family: pool.family, subnet: pool.subnet, owner, shared }))
+  const { id } = asked ?? (await ipam.requestPool({ family: pool.family, subnet: pool.subnet, owner, scope, shared }))
   if (asked === undefined) undo.add(`release pool ${pool.subnet}`, () => ipam.releasePool(id))
-  else await ipam.adoptPool(id, { owner, shared })
+  else await ipam.adoptPool(id, { owner, scope, shared })
   if (pool.gateway !== undefined) await ipam.claim(id, pool.gateway, gatewayOwner, `the gateway of ${owner}`)
   for (const [name, address] of Object.entries(pool.auxAddresses))
     await ipam.claim(id, address, auxOwner(name), `auxiliary address ${name}`)

@@ -1,6 +1,8 @@
 import { messageOf } from '../errors.js'
+import { withUndo } from '../undo.js'
 import type { Step, WantedNetwork } from './driver.js'
 import { attached, type EndpointDeps, removeEndpoint, wantedSandbox, wiringOf } from './endpoints.js'
+import { hasPart, isPresent, isUsedHere, leaveUnused, memberOwner, takePart } from './membership.js'
 import { dockerPoolOwner, isEndpointId } from './networks.js'
 import { deleteSandbox } from './sandboxes.js'
 import type { ReconcileReport } from './specs.js'
@@ -14,7 +16,7 @@ import type { Endpoint, Network, Sandbox } from './types.js'
  */
 export async function reconcile(deps: EndpointDeps, options: { dryRun: boolean }): Promise<ReconcileReport> {
   const report: ReconcileReport = { dryRun: options.dryRun, changes: [], failures: [] }
-  const stages = [goneSteps, namespaceSteps, hostSteps, linkSteps, insideSteps, addressSteps]
+  const stages = [goneSteps, namespaceSteps, memberSteps, hostSteps, linkSteps, insideSteps, addressSteps]
   for (const stage of stages) for (const step of await stage(deps)) await take(deps, step, report)
   return report
 }
@@ -110,9 +112,28 @@ async function linkSteps(deps: EndpointDeps): Promise<Step[]> {
   })
 }
 
+/** Global networks that this host uses without having its part of them, or has its part of without using them. */
+async function memberSteps(deps: EndpointDeps): Promise<Step[]> {
+  const { cluster, state } = deps
+  if (cluster === undefined || cluster.downBecause() !== undefined) return []
+  return state
+    .networks()
+    .filter(({ scope }) => scope === 'global')
+    .flatMap(network => {
+      const isUsed = isUsedHere(deps, network)
+      const join = () => withUndo(undo => takePart(deps, network, undo))
+      const leave = () => leaveUnused(deps, network.id)
+      if (isUsed && !hasPart(network)) return { words: `take part in network ${network.name}`, apply: join }
+      if (!isUsed && (cluster.member(network.id)?.addresses.length ?? 0) > 0)
+        return { words: `leave network ${network.name}: nothing here uses it`, apply: leave }
+      return []
+    })
+}
+
 /** Everything in the host's own namespace. */
 function hostSteps(deps: EndpointDeps): Promise<Step[]> {
-  const wanted = deps.state.networks().map((network): WantedNetwork => {
+  const present = deps.state.networks().filter(network => isPresent(deps, network))
+  const wanted = present.map((network): WantedNetwork => {
     const endpoints = deps.state.endpointsOfNetwork(network.id).map(endpoint => ({ endpoint }))
     return { network, endpoints }
   })
@@ -142,13 +163,20 @@ async function addressSteps(deps: EndpointDeps): Promise<Step[]> {
         apply: () => ipam.releasePool(pool.id),
       })
     for (const { address, owner, ownerName } of ipam.addresses(pool.id))
-      if (isEndpointId(owner) && state.endpoint(owner) === undefined)
+      if (isGone(deps, owner, address))
         steps.push({
           words: `release address ${address} of ${ownerName ?? owner}, which does not exist`,
           apply: () => ipam.releaseAddress(pool.id, address, owner),
         })
   }
   return steps
+}
+
+/** The owner of an address, an endpoint or this host itself on a global network, does not have it. */
+function isGone({ state, cluster }: EndpointDeps, owner: string, address: string): boolean {
+  if (isEndpointId(owner)) return state.endpoint(owner) === undefined
+  if (cluster === undefined || owner !== memberOwner(cluster.host)) return false
+  return !state.networks().some(({ subnets }) => subnets.some(({ hostAddress }) => hostAddress === address))
 }
 
 /** How long a pool that dockerd asked for may wait for its network. The two calls are milliseconds apart. */

@@ -1,7 +1,8 @@
-import { conflict, invalid, notFound } from '../errors.js'
+import { conflict, invalid, kindOf, notFound } from '../errors.js'
 import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
 import type { Change } from './changes.js'
-import type { Endpoint, Network, Sandbox } from './types.js'
+import type { Cluster } from './cluster.js'
+import type { Endpoint, Network, Peer, Sandbox } from './types.js'
 
 const key = {
   network: (id: string) => `network/${id}`,
@@ -14,7 +15,8 @@ const key = {
 
 /**
  * What should be: every object as the store holds it, with a copy in memory to read from. One process writes local
- * objects, so the copy is changed only after the store has taken the change and never differs from it.
+ * objects, so the copy is changed only after the store has taken the change and never differs from it. Global networks
+ * are the cluster's; this host's endpoints on them are kept here like all others, and the cluster is told of them.
  * Stored objects are replaced, never altered in place: a view handed out earlier stays as it was.
  */
 export class State {
@@ -26,7 +28,10 @@ export class State {
 
   readonly #listeners: ((change: Change) => void)[] = []
 
-  constructor(readonly store: Store) {}
+  constructor(
+    readonly store: Store,
+    readonly cluster?: Cluster,
+  ) {}
 
   /** Be told of every change, right after both the store and the copy have it. The listener must not throw. */
   onCommit(listener: (change: Change) => void): void {
@@ -45,8 +50,9 @@ export class State {
     for (const { value } of (await this.store.list<Endpoint>('endpoint/')).entries) this.#endpoints.set(value.id, value)
   }
 
+  /** Global ones too. */
   networks(): Network[] {
-    return [...this.#networks.values()].sort(byName)
+    return [...this.#networks.values(), ...(this.cluster?.networks() ?? [])].sort(byName)
   }
 
   sandboxes(): Sandbox[] {
@@ -58,19 +64,28 @@ export class State {
     return this.#oldestFirst(() => true)
   }
 
+  /** Endpoints on other hosts, of the global networks that this host is a member of. */
+  peers(): readonly Peer[] {
+    return this.cluster?.peers() ?? []
+  }
+
   /** By id, name, or the start of an id that fits only one. */
   network(ref: string): Network {
-    return find(ref, this.#networks, 'network')
+    return this.#networkById(ref) ?? find(ref, this.networks(), 'network')
   }
 
   sandbox(ref: string): Sandbox {
-    return find(ref, this.#sandboxes, 'sandbox')
+    return this.#sandboxes.get(ref) ?? find(ref, [...this.#sandboxes.values()], 'sandbox')
+  }
+
+  #networkById(id: string): Network | undefined {
+    return this.#networks.get(id) ?? this.cluster?.networks().find(network => network.id === id)
   }
 
   /** The network that Docker knows by this id: its own, or the one that it was attached to with `-o network=NAME`. */
   networkOfDocker(dockerNetworkId: string): Network | undefined {
     return (
-      this.#networks.get(dockerNetworkId) ??
+      this.#networkById(dockerNetworkId) ??
       this.networks().find(network => network.dockerNetworkIds.includes(dockerNetworkId))
     )
   }
@@ -112,7 +127,12 @@ export class State {
     if (this.sandboxes().some(sandbox => sandbox.name === name)) throw conflict(`sandbox name ${name} is taken`)
   }
 
-  async createNetwork(network: Network): Promise<void> {
+  /**
+   * `unique`: what no two global networks may share, see Driver.unique.
+   * @throws {StoreConflict} one of those is taken: its key ends with it
+   */
+  async createNetwork(network: Network, unique: readonly string[] = []): Promise<void> {
+    if (network.scope === 'global') return await this.#clusterOf(network).createNetwork(network, unique)
     await this.#create(`network name ${network.name} is taken`, [
       [key.networkName(network.name), { id: network.id }],
       [key.network(network.id), network],
@@ -121,6 +141,7 @@ export class State {
     this.#changed({ of: 'network', after: network })
   }
 
+  /** Of a local one: what a host has of a global network is its membership (membership.ts). */
   async updateNetwork(network: Network): Promise<void> {
     await this.store.txn([], [put(key.network(network.id), network)])
     const before = this.#networks.get(network.id) ?? network
@@ -128,7 +149,8 @@ export class State {
     this.#changed({ of: 'network', before, after: network })
   }
 
-  async deleteNetwork(network: Network): Promise<void> {
+  async deleteNetwork(network: Network, unique: readonly string[] = []): Promise<void> {
+    if (network.scope === 'global') return await this.#clusterOf(network).deleteNetwork(network, unique)
     await this.store.txn([], [del(key.networkName(network.name)), del(key.network(network.id))])
     this.#networks.delete(network.id)
     this.#changed({ of: 'network', before: network })
@@ -171,7 +193,13 @@ export class State {
 
   async putEndpoint(endpoint: Endpoint): Promise<void> {
     const before = this.#endpoints.get(endpoint.id)
-    await this.store.txn([], [put(key.endpoint(endpoint), endpoint)])
+    await this.#tellOthers(before, endpoint)
+    try {
+      await this.store.txn([], [put(key.endpoint(endpoint), endpoint)])
+    } catch (error) {
+      await this.#tellOthers(endpoint, before)
+      throw error
+    }
     this.#endpoints.set(endpoint.id, endpoint)
     this.#endpointChanged(before, endpoint)
   }
@@ -181,16 +209,46 @@ export class State {
     await this.store.txn([], [del(key.endpoint(endpoint))])
     this.#endpoints.delete(endpoint.id)
     this.#endpointChanged(before, undefined)
+    await this.#tellOthers(before, undefined)
+  }
+
+  /**
+   * What other hosts know of an endpoint on a global network. A new one is told before it is recorded here: what a crash
+   * leaves in between, the cluster's next session takes back. What is there already may change without the others
+   * hearing of it at once.
+   */
+  async #tellOthers(before: Endpoint | undefined, after: Endpoint | undefined): Promise<void> {
+    const { cluster } = this
+    const endpoint = after ?? before
+    if (cluster === undefined || endpoint === undefined || this.#networks.has(endpoint.networkId)) return
+    const wasJoined = before?.state === 'joined'
+    if (after?.state !== 'joined') return wasJoined ? await cluster.withdraw(before) : undefined
+    try {
+      await cluster.publish(after, this.sandboxNameOf(after))
+    } catch (error) {
+      if (!wasJoined || kindOf(error) !== 'Unavailable') throw error
+    }
+  }
+
+  /** Of an endpoint: its sandbox's name, or dockerd's path of the container's namespace. */
+  sandboxNameOf({ sandboxId = '', sandboxKey = '' }: Endpoint): string {
+    return this.#sandboxes.get(sandboxId)?.name ?? sandboxKey
+  }
+
+  #clusterOf({ name }: Network): Cluster {
+    if (this.cluster === undefined) throw new Error(`network ${name} is global, and this host has no cluster`)
+    return this.cluster
   }
 
   #endpointChanged(before: Endpoint | undefined, after: Endpoint | undefined): void {
-    const { networkId = '', sandboxId = '', sandboxKey = '' } = { ...before, ...after }
+    const endpoint = after ?? before
+    if (endpoint === undefined) return
     this.#changed({
       of: 'endpoint',
       ...(before === undefined ? {} : { before }),
       ...(after === undefined ? {} : { after }),
-      network: this.#networks.get(networkId)?.name ?? '',
-      sandbox: this.#sandboxes.get(sandboxId)?.name ?? sandboxKey,
+      network: this.#networkById(endpoint.networkId)?.name ?? '',
+      sandbox: this.sandboxNameOf(endpoint),
     })
   }
 
@@ -226,10 +284,7 @@ const byAge = (a: Endpoint, b: Endpoint): number => {
 
 const byName = (a: { name: string }, b: { name: string }): number => (a.name < b.name ? -1 : 1)
 
-function find<T extends { id: string; name: string }>(ref: string, objects: Map<string, T>, what: string): T {
-  const byId = objects.get(ref)
-  if (byId !== undefined) return byId
-  const all = [...objects.values()]
+function find<T extends { id: string; name: string }>(ref: string, all: readonly T[], what: string): T {
   const byName = all.find(object => object.name === ref)
   if (byName !== undefined) return byName
   const byStart = /^[0-9a-f]{3,}$/.test(ref) ? all.filter(object => object.id.startsWith(ref)) : []
