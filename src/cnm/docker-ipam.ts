@@ -3,6 +3,7 @@ import { dockerOwner } from '../ipam/ipam.js'
 import { hostOverlap, withPrefixLength } from '../net/subnets.js'
 import { type CnmDeps, dockerPoolOwner, gatewayOwner, isEndpointId } from './networks.js'
 import type { DockerAddressRequest, DockerPoolGrant, DockerPoolRequest } from './specs.js'
+import type { Subnet } from './types.js'
 
 /** Docker's IPAM calls (libnetwork/ipams/remote/api in moby) over our IPAM. They come before the network and the endpoint that they are for. */
 export class DockerIpam {
@@ -17,7 +18,7 @@ export class DockerIpam {
     const { network: bound, ...unknown } = request.options
     const key = Object.keys(unknown)[0]
     if (key !== undefined) throw invalid(`unknown option ${key} for the tsnet IPAM driver (it has one: network=NAME)`)
-    if (bound === undefined) return await this.#newPool(request)
+    if (bound === undefined) return this.#grantGlobal(request) ?? (await this.#newPool(request))
     const network = state.network(bound)
     const subnet = network.subnets.find(
       candidate => candidate.family === request.family && candidate.dockerNetworkId === undefined,
@@ -31,8 +32,14 @@ export class DockerIpam {
       throw invalid(
         `network ${bound} is on this host already, so Docker wants its subnet said: --subnet ${subnet.subnet}`,
       )
-    const gateway = subnet.gateway === undefined ? {} : { gateway: withPrefixLength(subnet.gateway, subnet.subnet) }
-    return { poolId: subnet.poolId, subnet: subnet.subnet, ...gateway }
+    return grantOf(subnet)
+  }
+
+  /** The same `docker network create` on every host of a cluster: a subnet of a network that another host has made already. */
+  #grantGlobal({ subnet }: DockerPoolRequest): DockerPoolGrant | undefined {
+    const known = this.#deps.state.networks().filter(({ scope }) => scope === 'global')
+    const same = known.flatMap(({ subnets }) => subnets).find(candidate => candidate.subnet === subnet)
+    return same && grantOf(same)
   }
 
   async #newPool(request: DockerPoolRequest): Promise<DockerPoolGrant> {
@@ -83,3 +90,9 @@ export class DockerIpam {
       await ipam.releaseAddress(poolId, address, owner)
   }
 }
+
+const grantOf = ({ poolId, subnet, gateway }: Subnet): DockerPoolGrant => ({
+  poolId,
+  subnet,
+  ...(gateway === undefined ? {} : { gateway: withPrefixLength(gateway, subnet) }),
+})
