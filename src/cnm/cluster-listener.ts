@@ -3,6 +3,7 @@ import { addressOf } from '../net/subnets.js'
 import { eventsOf } from './changes.js'
 import type { Cluster, ClusterListener } from './cluster.js'
 import type { EndpointDeps } from './endpoints.js'
+import { verifyHere } from './hosts.js'
 import { memberOwner } from './membership.js'
 import type { Endpoint, Network } from './types.js'
 
@@ -68,6 +69,8 @@ export function clusterListener(deps: EndpointDeps, cluster: Cluster, actions: L
     down(because) {
       events.emit({ type: 'cluster', action: 'down', name: cluster.host, words: because })
     },
+
+    verify: networkId => verifyHere(deps, networkId),
 
     networkChanged(before, after) {
       for (const event of eventsOf({

@@ -1,4 +1,4 @@
-import { doing, notFound } from '../errors.js'
+import { doing, kindOf, notFound } from '../errors.js'
 import { KeyedLock } from '../locks.js'
 import { withUndo } from '../undo.js'
 import { eventsOf } from './changes.js'
@@ -8,18 +8,10 @@ import type { Cnm } from './cnm.js'
 import { Docker } from './docker.js'
 import { learnDockerNames } from './docker-names.js'
 import { connect, type EndpointDeps, forgetEndpoint, removeEndpoint, rewire } from './endpoints.js'
-import {
-  clusterOf,
-  disconnectPeer,
-  networkView,
-  ownSandbox,
-  sandboxOf,
-  verifyOverlay,
-  wholeNetworkView,
-} from './hosts.js'
+import { clusterOf, disconnectPeer, networkView, ownSandbox, verifyOverlay, wholeNetworkView } from './hosts.js'
 import { leaveUnused } from './membership.js'
-import type { DockerNames, NamedWorld } from './names.js'
-import { createNetwork, deleteNetwork, networkLock } from './networks.js'
+import type { DockerNames } from './names.js'
+import { clusterOf, createNetwork, deleteNetwork, networkLock } from './networks.js'
 import { lostContainerSteps, reconcile } from './reconcile.js'
 import { createSandbox, deleteSandbox, hostNetns, refuseSharedByOthers } from './sandboxes.js'
 import type {
@@ -50,20 +42,12 @@ export class Controller implements Cnm {
   readonly docker: Docker
   readonly #deps: EndpointDeps
   readonly #locks = new KeyedLock()
-  readonly #named: NamedWorld
 
   constructor(deps: EndpointDeps) {
     this.#deps = deps
-    const { state, cluster } = deps
-    this.#named = {
-      networks: () => state.networks(),
-      sandboxes: () => state.sandboxes(),
-      endpoints: () => state.endpoints(),
-      peers: () => cluster?.peers() ?? [],
-    }
     this.docker = new Docker(deps, this.#locks)
     deps.state.onCommit(change => {
-      deps.names.update(this.#named, kindsOf[change.of])
+      deps.names.update(deps.state, kindsOf[change.of])
       for (const event of eventsOf(change)) deps.events.emit(event)
     })
   }
@@ -99,8 +83,16 @@ export class Controller implements Cnm {
         network.endpoints.length === 0 &&
         this.#deps.drivers.get(network.driver).fixed === undefined,
     )
-    for (const { id } of unused) await this.deleteNetwork(id)
-    return unused.map(network => network.name)
+    const pruned: string[] = []
+    for (const { id, name, scope } of unused)
+      try {
+        await this.deleteNetwork(id)
+        pruned.push(name)
+      } catch (error) {
+        // what other hosts have of it is not known before it is asked for
+        if (scope === 'local' || kindOf(error) !== 'Conflict') throw error
+      }
+    return pruned
   }
 
   createSandbox(spec: SandboxSpec): Promise<SandboxView> {
@@ -216,7 +208,7 @@ export class Controller implements Cnm {
       return this.#locks.withAll(keys, async () => {
         const report = await reconcile(this.#deps, options)
         // namespaces and addresses may have come without a change to any object
-        this.#deps.names.update(this.#named, 'everything')
+        this.#deps.names.update(this.#deps.state, 'everything')
         return report
       })
     })
@@ -289,7 +281,7 @@ export class Controller implements Cnm {
 
   #endpointView(endpoint: Endpoint): EndpointView {
     const { name } = this.#deps.state.network(endpoint.networkId)
-    return { ...endpoint, network: name, sandbox: sandboxOf(this.#deps, endpoint) }
+    return { ...endpoint, network: name, sandbox: this.#deps.state.sandboxNameOf(endpoint) }
   }
 
   #sandboxView(sandbox: Sandbox): SandboxView {

@@ -8,6 +8,7 @@ import { bindDocker, leaveUnused, unbindDocker } from './membership.js'
 import {
   adoptSubnet,
   asksInternal,
+  clusterOf,
   deleteNetwork,
   dockerPlaceholder,
   establish,
@@ -67,6 +68,7 @@ async function ensureGlobal(
   driver: string,
   options: Record<string, string>,
 ): Promise<Network> {
+  clusterOf(deps)
   const find = (): Network | undefined => deps.state.networks().find(network => network.name === name)
   const known = find()
   if (known !== undefined) return checkSame(deps, known, driver, options)

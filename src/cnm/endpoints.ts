@@ -2,7 +2,6 @@ import { conflict, forbidden, invalid } from '../errors.js'
 import { checkLinkName, checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
 import { addressOf, familyOf, holds } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
-import type { Cluster } from './cluster.js'
 import type { Containers, Namespaces, Place, WantedSandbox, Wiring } from './driver.js'
 import { parseEndpointOptions } from './endpoint-options.js'
 import { byPreference, type Candidate, electGateway } from './gateways.js'
@@ -13,8 +12,6 @@ import type { ConnectSpec } from './specs.js'
 import type { Endpoint, Family, Network, Route, Sandbox, Share } from './types.js'
 
 export interface EndpointDeps extends CnmDeps {
-  /** absent: everything is kept on this host alone */
-  cluster?: Cluster
   namespaces: Namespaces
   names: NameService
   containers: Containers

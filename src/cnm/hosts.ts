@@ -1,25 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { conflict, invalid, messageOf, notFound, unavailable } from '../errors.js'
+import { conflict, invalid, messageOf, notFound } from '../errors.js'
 import type { Cluster } from './cluster.js'
 import type { Finding, Findings } from './driver.js'
 import { type EndpointDeps, wiringOf } from './endpoints.js'
+import { clusterOf } from './networks.js'
 import type { NetworkView, OverlayReport } from './specs.js'
 import type { Endpoint, Member, Network, Peer, Sandbox } from './types.js'
 
 // What concerns other hosts, asked of the store that all of them share.
 
-/** @throws {NetError} Unavailable: there is none */
-export function clusterOf({ cluster }: EndpointDeps): Cluster {
-  if (cluster === undefined)
-    throw unavailable(
-      'this daemon keeps its objects on this host alone: for networks of many hosts start it with --store etcd://HOST:2379',
-    )
-  return cluster
-}
-
 /** A network as far as it is known without asking anybody. */
 export function networkView(deps: EndpointDeps, network: Network): NetworkView {
-  const { cluster, state } = deps
+  const { state } = deps
+  const { cluster } = state
   const own = state.endpointsOfNetwork(network.id)
   if (network.scope === 'local' || cluster === undefined) return { ...network, endpoints: own }
   const others = cluster.peers().filter(({ networkId }) => networkId === network.id)
@@ -28,7 +21,7 @@ export function networkView(deps: EndpointDeps, network: Network): NetworkView {
 
 /** The same with what the cluster's store has of it; where that does not answer, what is known here, and why that is not all. */
 export async function wholeNetworkView(deps: EndpointDeps, network: Network): Promise<NetworkView> {
-  const { cluster } = deps
+  const { cluster } = deps.state
   const known = networkView(deps, network)
   if (network.scope === 'local' || cluster === undefined) return known
   try {
@@ -47,12 +40,8 @@ const byHost = (a: Member, b: Member): number => (a.host < b.host ? -1 : 1)
 const asPeer = (deps: EndpointDeps, { host }: Cluster, endpoint: Endpoint): Peer => ({
   ...endpoint,
   host,
-  sandbox: sandboxOf(deps, endpoint),
+  sandbox: deps.state.sandboxNameOf(endpoint),
 })
-
-/** The sandbox's name, or dockerd's path of the container's namespace. */
-export const sandboxOf = ({ state }: EndpointDeps, { sandboxId, sandboxKey }: Endpoint): string =>
-  (sandboxId === undefined ? sandboxKey : state.sandbox(sandboxId).name) ?? ''
 
 /** The sandbox of this host that a reference means; undefined where it means none, and one of another host may be meant. */
 export const ownSandbox = ({ state }: EndpointDeps, networkId: string, ref: string): Sandbox | undefined =>

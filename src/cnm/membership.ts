@@ -3,7 +3,7 @@ import { hostMacOf } from '../names.js'
 import { addressOf, withPrefixLength } from '../net/subnets.js'
 import type { Undo } from '../undo.js'
 import type { Cluster } from './cluster.js'
-import { type CnmDeps, othersOf, subnetOf } from './networks.js'
+import { type CnmDeps, clusterOf, othersOf, subnetOf } from './networks.js'
 import type { Member, Network } from './types.js'
 
 // What a host has of a global network: addresses of its own and links, from the first endpoint on it to the last, and
@@ -40,7 +40,7 @@ export const isPresent = (deps: CnmDeps, network: Network): boolean =>
  */
 export async function takePart(deps: CnmDeps, network: Network, undo: Undo): Promise<Network> {
   if (isPresent(deps, network)) return network
-  const cluster = clusterOf(deps, network)
+  const cluster = clusterOf(deps)
   const before = memberOf(cluster, network.id)
   const addresses = await ownAddresses(deps, network, cluster.host, undo)
   if (addresses.join() !== before.addresses.join()) {
@@ -75,7 +75,8 @@ async function ownAddresses({ ipam }: CnmDeps, network: Network, host: string, u
  * network's lock.
  */
 export async function leaveUnused(deps: CnmDeps, networkId: string): Promise<void> {
-  const { cluster, drivers, ipam, state } = deps
+  const { drivers, ipam, state } = deps
+  const { cluster } = state
   const member = cluster?.member(networkId)
   const network = state.networks().find(({ id }) => id === networkId)
   if (cluster === undefined || member === undefined || network === undefined || isUsedHere(deps, network)) return
@@ -94,7 +95,7 @@ export async function bindDocker(
   dockerNetworkId: string,
   assignedBy: Member['assignedBy'],
 ): Promise<void> {
-  const cluster = clusterOf(deps, network)
+  const cluster = clusterOf(deps)
   const member = memberOf(cluster, network.id)
   if (member.dockerNetworkIds.length > 0 && member.assignedBy !== assignedBy)
     throw invalid(
@@ -104,13 +105,8 @@ export async function bindDocker(
 }
 
 export async function unbindDocker(deps: CnmDeps, network: Network, dockerNetworkId: string): Promise<void> {
-  const cluster = clusterOf(deps, network)
+  const cluster = clusterOf(deps)
   const member = memberOf(cluster, network.id)
   const dockerNetworkIds = member.dockerNetworkIds.filter(id => id !== dockerNetworkId)
   await cluster.reduceMember({ ...member, dockerNetworkIds })
-}
-
-function clusterOf({ cluster }: CnmDeps, { name }: Network): Cluster {
-  if (cluster === undefined) throw new Error(`network ${name} is global, and this host has no cluster`)
-  return cluster
 }

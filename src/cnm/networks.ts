@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { conflict, forbidden, invalid } from '../errors.js'
+import { conflict, forbidden, invalid, unavailable } from '../errors.js'
 import type { Addresses, Pool } from '../ipam/ipam.js'
 import type { Log } from '../log.js'
 import { checkObjectName, randomId, shortId } from '../names.js'
@@ -15,8 +15,6 @@ import type { Family, Network, Subnet } from './types.js'
 
 export interface CnmDeps {
   state: State
-  /** absent: this host keeps its objects for itself */
-  cluster?: Cluster
   ipam: Addresses
   drivers: Drivers
   /** CIDRs of the host's addresses and routes, the default routes left out */
@@ -38,18 +36,29 @@ export const networkLock = (id: string): string => `network:${id}`
 /** What stands for a name until dockerd has told it. */
 export const dockerPlaceholder = (id: string): string => `docker-${shortId(id)}`
 
+/** @throws {NetError} Unavailable: there is none */
+export function clusterOf({ state: { cluster } }: CnmDeps): Cluster {
+  if (cluster === undefined)
+    throw unavailable(
+      'this daemon keeps its objects on this host alone: for networks of many hosts start it with --store etcd://HOST:2379',
+    )
+  return cluster
+}
+
 /** Make a network as the CLI and the API ask for it. The caller holds the lock of the name. */
 export async function createNetwork(deps: CnmDeps, spec: NetworkSpec): Promise<Network> {
   checkObjectName(spec.name, 'network')
   deps.state.checkNetworkNameFree(spec.name)
   const type = spec.driver ?? 'bridge'
+  const { scope } = deps.drivers.get(type)
+  if (scope === 'global') clusterOf(deps)
   const options = deps.drivers.get(type).parseOptions(spec.options ?? {})
   const wanted = wantedSubnets(spec)
   const network: Network = {
     id: randomId(),
     name: spec.name,
     driver: type,
-    scope: deps.drivers.get(type).scope,
+    scope,
     options,
     subnets: [],
     internal: spec.internal === true || asksInternal(options),

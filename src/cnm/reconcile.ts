@@ -114,7 +114,8 @@ async function linkSteps(deps: EndpointDeps): Promise<Step[]> {
 
 /** Global networks that this host uses without having its part of them, or has its part of without using them. */
 async function memberSteps(deps: EndpointDeps): Promise<Step[]> {
-  const { cluster, state } = deps
+  const { state } = deps
+  const { cluster } = state
   if (cluster === undefined || cluster.downBecause() !== undefined) return []
   return state
     .networks()
@@ -173,7 +174,8 @@ async function addressSteps(deps: EndpointDeps): Promise<Step[]> {
 }
 
 /** The owner of an address, an endpoint or this host itself on a global network, does not have it. */
-function isGone({ state, cluster }: EndpointDeps, owner: string, address: string): boolean {
+function isGone({ state }: EndpointDeps, owner: string, address: string): boolean {
+  const { cluster } = state
   if (isEndpointId(owner)) return state.endpoint(owner) === undefined
   if (cluster === undefined || owner !== memberOwner(cluster.host)) return false
   return !state.networks().some(({ subnets }) => subnets.some(({ hostAddress }) => hostAddress === address))
