@@ -1,7 +1,7 @@
 import { invalid, notFound } from '../errors.js'
 import { dockerOwner } from '../ipam/ipam.js'
 import { hostOverlap, withPrefixLength } from '../net/subnets.js'
-import { type CnmDeps, dockerPoolOwner, gatewayOwner, isEndpointId } from './networks.js'
+import { type CnmDeps, dockerPoolOwner, gatewayOwner, isEndpointId } from './deps.js'
 import type { DockerAddressRequest, DockerPoolGrant, DockerPoolRequest } from './specs.js'
 import type { Subnet } from './types.js'
 

@@ -1,8 +1,8 @@
 import type { KeyedLock } from '../locks.js'
 import { isObjectName } from '../names.js'
+import { dockerPlaceholder, networkLock } from './deps.js'
 import { type EndpointDeps, placeOf } from './endpoints.js'
 import type { DockerNames } from './names.js'
-import { dockerPlaceholder, networkLock } from './networks.js'
 import type { Endpoint, Network } from './types.js'
 
 /**

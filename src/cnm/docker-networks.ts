@@ -3,21 +3,12 @@ import type { KeyedLock } from '../locks.js'
 import { randomId } from '../names.js'
 import { prefixLengthOf } from '../net/subnets.js'
 import { type Undo, withUndo } from '../undo.js'
+import { clusterOf, dockerPlaceholder, networkLock } from './deps.js'
 import { type EndpointDeps, removeEndpoint } from './endpoints.js'
 import { bindDocker, leaveUnused, unbindDocker } from './membership.js'
-import {
-  adoptSubnet,
-  asksInternal,
-  clusterOf,
-  deleteNetwork,
-  dockerPlaceholder,
-  establish,
-  networkLock,
-  refuseFixed,
-  reserveHostAddresses,
-  subnetOf,
-} from './networks.js'
+import { asksInternal, deleteNetwork, establish, refuseFixed, subnetOf } from './networks.js'
 import type { DockerNetworkSpec } from './specs.js'
+import { adoptSubnet, reserveHostAddresses } from './subnets.js'
 import type { Network, Subnet } from './types.js'
 
 /** What `docker network create -d tsnet` asks for, once or again. The caller holds the lock of the set of networks. */

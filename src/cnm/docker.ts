@@ -4,12 +4,13 @@ import { randomMac, shortId } from '../names.js'
 import { addressOf } from '../net/subnets.js'
 import { withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
+import { dockerPlaceholder, networkLock } from './deps.js'
 import { DockerIpam } from './docker-ipam.js'
 import { createDockerNetwork, deleteDockerNetwork } from './docker-networks.js'
 import { givenOptions } from './endpoint-options.js'
 import { type EndpointDeps, forgetEndpoint, hostLinkName, releaseAddresses, removeEndpoint } from './endpoints.js'
 import { leaveUnused, takePart } from './membership.js'
-import { dockerPlaceholder, networkLock, subnetOf } from './networks.js'
+import { subnetOf } from './networks.js'
 import type {
   DockerAddressRequest,
   DockerEndpointSpec,

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { conflict, invalid, messageOf, notFound } from '../errors.js'
 import type { Cluster } from './cluster.js'
+import { clusterOf } from './deps.js'
 import type { Finding, Findings } from './driver.js'
 import { type EndpointDeps, wiringOf } from './endpoints.js'
-import { clusterOf } from './networks.js'
 import type { NetworkView, OverlayReport } from './specs.js'
 import type { Endpoint, Member, Network, Peer, Sandbox } from './types.js'
 

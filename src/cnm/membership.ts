@@ -3,7 +3,8 @@ import { hostMacOf } from '../names.js'
 import { addressOf, withPrefixLength } from '../net/subnets.js'
 import type { Undo } from '../undo.js'
 import type { Cluster } from './cluster.js'
-import { type CnmDeps, clusterOf, othersOf, subnetOf } from './networks.js'
+import { type CnmDeps, clusterOf } from './deps.js'
+import { othersOf, subnetOf } from './networks.js'
 import type { Member, Network } from './types.js'
 
 // What a host has of a global network: addresses of its own and links, from the first endpoint on it to the last, and
