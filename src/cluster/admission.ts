@@ -7,7 +7,8 @@ export interface AdmissionDeps {
   shared: Store
   local: Store
   where: string
-  host: () => HostRecord
+  /** this host's name */
+  name: string
   records: () => MemberRecord[]
   /** Forget all memberships: they are another cluster's, and given up. */
   forgetAll: () => Promise<void>
@@ -47,13 +48,12 @@ export class Admission {
         )
       await forgetAll()
     }
-    if (known?.id !== id) await this.#remember({ id, host: known?.id === undefined ? this.#name : known.host })
+    if (known?.id !== id) await this.#remember({ id, host: known?.host ?? this.#deps.name })
   }
 
   /** @throws {Refused} a host of this name is up that is not this one */
-  async announce(lease: string): Promise<Admitted> {
-    const { shared, host } = this.#deps
-    const mine = host()
+  async announce(lease: string, mine: HostRecord): Promise<Admitted> {
+    const { shared } = this.#deps
     const [hostEntry, aliveEntry, removed] = [
       await shared.get<HostRecord>(keys.host(mine.name)),
       await shared.get<AliveRecord>(keys.alive(mine.name)),
@@ -84,11 +84,7 @@ export class Admission {
   /** Nothing is left under former names. */
   async settled(): Promise<void> {
     const known = this.#remembered
-    if (known !== undefined && known.host !== this.#name) await this.#remember({ ...known, host: this.#name })
-  }
-
-  get #name(): string {
-    return this.#deps.host().name
+    if (known !== undefined && known.host !== this.#deps.name) await this.#remember({ ...known, host: this.#deps.name })
   }
 
   /** A store that has none yet becomes this host's cluster: a new one, or the one whose store was lost. */

@@ -2,6 +2,7 @@ import type { Cluster, ClusterListener, HostView } from '../cnm/cluster.js'
 import type { OtherHosts, Remote } from '../cnm/driver.js'
 import type { Endpoint, Host, Member, Network, Peer } from '../cnm/types.js'
 import { conflict, kindOf, messageOf, unavailable } from '../errors.js'
+import { KeyedLock } from '../locks.js'
 import type { Log } from '../log.js'
 import { del, put, type Store, StoreConflict } from '../store/store.js'
 import { HostAdmin, usesOf } from './admin.js'
@@ -57,6 +58,9 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   #attempt: Attempt | undefined
   #listener: ClusterListener | undefined
   #underlay: Underlay | undefined
+  /** as the store has it */
+  #toldVtep: string | undefined
+  readonly #locks = new KeyedLock()
   #upWork = Promise.resolve()
   #removed = false
   #formerNames: string[] = []
@@ -100,7 +104,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       shared,
       local,
       where,
-      host: () => this.#hostRecord(),
+      name: host,
       records: () => this.#own.records(),
       forgetAll: async () => {
         for (const { member } of this.#own.records()) await this.#own.forget(member.networkId)
@@ -122,7 +126,9 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       pausesMs,
       announce: async lease => {
         await this.#admission.checkCluster()
-        const { formerNames, removed } = await this.#admission.announce(lease.id)
+        const record = this.#hostRecord()
+        const { formerNames, removed } = await this.#admission.announce(lease.id, record)
+        this.#toldVtep = record.vtep
         this.#formerNames = formerNames
         this.#removed = removed
       },
@@ -158,10 +164,8 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
 
   /** The underlay has another address now, or none. */
   setUnderlay(underlay: Underlay | undefined): void {
-    const before = this.#underlay?.vtep
     this.#underlay = underlay
-    if (before === underlay?.vtep || this.#session.unreachable() !== undefined) return
-    this.#deps.shared.txn([], [put(keys.host(this.host), this.#hostRecord())]).catch(error => this.#session.fail(error))
+    if (this.#session.unreachable() === undefined) this.#tellUnderlay().catch(error => this.#session.fail(error))
   }
 
   get host(): string {
@@ -284,10 +288,21 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     this.#attempt = attempt
     this.#followed.begin()
     open()
+    await this.#tellUnderlay()
     await this.#listener?.reclaim()
     await Promise.all(this.#own.records().map(({ member }) => this.#followed.ensure(member.networkId, attempt)))
     await this.#networks.dropAttempts()
     if (this.#removed) await shared.txn([], [del(keys.removed(this.#deps.host.id))])
+  }
+
+  /** One after the other, each with what is so then: the last one is right. */
+  #tellUnderlay(): Promise<void> {
+    return this.#locks.with('underlay', async () => {
+      const record = this.#hostRecord()
+      if (record.vtep === this.#toldVtep) return
+      await this.#deps.shared.txn([], [put(keys.host(this.host), record)])
+      this.#toldVtep = record.vtep
+    })
   }
 
   #hostRecord(): HostRecord {

@@ -36,6 +36,7 @@ const step = fc.record({
   waitMs: fc.option(fc.nat({ max: 8 }), { nil: undefined, freq: 3 }),
 })
 
+const runs = Number(process.env.RUNS ?? 60)
 let hosts: TestHost[] = []
 afterEach(async () => {
   for (const host of hosts) await host.cluster.close()
@@ -56,55 +57,59 @@ class Turns {
   }
 }
 
-test('whatever happens to the lines and the daemons: in the end all hosts see what each of them has, and nothing else is left', async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async steps => {
-      const shared = new MemoryStore()
-      hosts = hostNames.map(name => new TestHost(shared, name))
-      for (const host of hosts) await (await host.start()).up()
-      for (const network of networks) await hosts[0]!.cluster.createNetwork(network, [])
-      await until(
-        () => hosts.every(host => host.cluster.networks().length === 2),
-        () => 'all know the networks',
-      )
-      const turns = new Turns()
-      for (const { do: now, waitMs } of steps) {
-        const host = hosts[now.host]!
-        if (now.op === 'cut') host.line.cut()
-        else if (now.op === 'mend') host.line.mend()
-        else if (now.op === 'lose') host.line.loseAnswers = now.answers
-        else if (now.op === 'late') host.line.lateMs = now.ms
-        else if (now.op === 'restart') {
-          await turns.all()
-          await host.restart()
-        } else if (now.op === 'forget') {
-          const endpoint = endpointOfHost(now.network, now.host, now.n)
-          await shared.txn([], [{ type: 'delete', key: keys.endpoint(endpoint.networkId, endpoint.id) }])
-        } else if (now.op === 'leave') {
-          turns.take(`${now.host}/${now.network}`, async () => {
-            const { id } = networks[now.network]!
-            if (![...host.endpoints.values()].some(endpoint => endpoint.networkId === id))
-              await host.cluster.deleteMember(id)
-          })
-        } else {
-          const endpoint = endpointOfHost(now.network, now.host, now.n)
-          turns.take(`${now.host}/${now.network}`, () => host[now.op](endpoint, now.recordedFirst))
+test(
+  'whatever happens to the lines and the daemons: in the end all hosts see what each of them has, and nothing else is left',
+  async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async steps => {
+        const shared = new MemoryStore()
+        hosts = hostNames.map(name => new TestHost(shared, name))
+        for (const host of hosts) await (await host.start()).up()
+        for (const network of networks) await hosts[0]!.cluster.createNetwork(network, [])
+        await until(
+          () => hosts.every(host => host.cluster.networks().length === 2),
+          () => 'all know the networks',
+        )
+        const turns = new Turns()
+        for (const { do: now, waitMs } of steps) {
+          const host = hosts[now.host]!
+          if (now.op === 'cut') host.line.cut()
+          else if (now.op === 'mend') host.line.mend()
+          else if (now.op === 'lose') host.line.loseAnswers = now.answers
+          else if (now.op === 'late') host.line.lateMs = now.ms
+          else if (now.op === 'restart') {
+            await turns.all()
+            await host.restart()
+          } else if (now.op === 'forget') {
+            const endpoint = endpointOfHost(now.network, now.host, now.n)
+            await shared.txn([], [{ type: 'delete', key: keys.endpoint(endpoint.networkId, endpoint.id) }])
+          } else if (now.op === 'leave') {
+            turns.take(`${now.host}/${now.network}`, async () => {
+              const { id } = networks[now.network]!
+              if (![...host.endpoints.values()].some(endpoint => endpoint.networkId === id))
+                await host.cluster.deleteMember(id)
+            })
+          } else {
+            const endpoint = endpointOfHost(now.network, now.host, now.n)
+            turns.take(`${now.host}/${now.network}`, () => host[now.op](endpoint, now.recordedFirst))
+          }
+          if (waitMs !== undefined) await sleep(waitMs)
         }
-        if (waitMs !== undefined) await sleep(waitMs)
-      }
-      await turns.all()
-      for (const { line } of hosts) {
-        line.mend()
-        line.loseAnswers = 0
-        line.lateMs = 0
-      }
-      for (const host of hosts) await host.up()
-      await agree(shared)
-      for (const host of hosts) await host.cluster.close()
-    }),
-    { numRuns: Number(process.env.RUNS ?? 60), endOnFailure: false },
-  )
-})
+        await turns.all()
+        for (const { line } of hosts) {
+          line.mend()
+          line.loseAnswers = 0
+          line.lateMs = 0
+        }
+        for (const host of hosts) await host.up()
+        await agree(shared)
+        for (const host of hosts) await host.cluster.close()
+      }),
+      { numRuns: runs },
+    )
+  },
+  runs * 2_000,
+)
 
 async function agree(shared: MemoryStore): Promise<void> {
   const check = async (): Promise<void> => {
