@@ -8,6 +8,7 @@ import { Controller } from './cnm/controller.js'
 import { EventLog } from './cnm/event-log.js'
 import { ensureFixedNetworks } from './cnm/networks.js'
 import { State } from './cnm/state.js'
+import { type ClusterParts, openCluster } from './daemon-cluster.js'
 import { ensureDirectory } from './directories.js'
 import { DockerWatch } from './dns/docker.js'
 import { NameServer } from './dns/server.js'
@@ -20,6 +21,7 @@ import { createFirewall } from './firewall/firewall.js'
 import { ensureForeignAccept } from './firewall/foreign.js'
 import { HostPorts } from './firewall/host-ports.js'
 import { openRunner } from './firewall/runner.js'
+import { AllAddresses } from './ipam/addresses.js'
 import { Ipam } from './ipam/ipam.js'
 import { createLog, type Log } from './log.js'
 import { Kernel } from './netlink/kernel.js'
@@ -46,8 +48,9 @@ export function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const log = createLog(options.logLevel)
   const startedMs = performance.now()
   return withUndo(async undo => {
-    const { controller, events } = await build(options, log, undo)
+    const { controller, events, parts } = await build(options, log, undo)
     const report = await controller.reconcile({ dryRun: false })
+    parts?.start(controller)
     const plugin = join(options.pluginDir, `${options.pluginName}.sock`)
     const { pluginName, dockerSocket } = options
     const about = {
@@ -84,7 +87,7 @@ async function build(
   options: DaemonOptions,
   log: Log,
   undo: Undo,
-): Promise<{ controller: Controller; events: EventLog }> {
+): Promise<{ controller: Controller; events: EventLog; parts: ClusterParts | undefined }> {
   const guard = await claimNetns()
   undo.add('give the namespace free', () => guard.close())
   const unlock = lockStateDir(options.stateDir)
@@ -99,7 +102,12 @@ async function build(
   await doing('load the firewall rules', () => firewall.ensure())
   const names = new NameServer({ log })
   undo.add('close the resolver', () => names.close())
-  const state = new State(store)
+  const hostSubnets = () => subnetsOf(kernel)
+  const hostId = await hostIdOf(store)
+  const { store: kept } = options
+  const given = { options, local: store, hostId, hostSubnets, kernel, log }
+  const parts = kept.kind === 'etcd' ? await openCluster({ ...given, etcd: kept }, undo) : undefined
+  const state = new State(store, parts?.cluster)
   await state.load()
   const makeRoom = (hostIp: string, port: number) => names.makeRoom(hostIp, port)
   const hostPorts = new HostPorts(makeRoom, id => state.endpoint(id)?.name ?? id)
@@ -108,15 +116,16 @@ async function build(
   const acceptForeign = async (): Promise<void> => {
     await ensureForeignAccept(runner, log)
   }
-  const hostSubnets = () => subnetsOf(kernel)
-  const ipam = new Ipam({ store, hostSubnets, hostId: await hostIdOf(store) })
+  const ipam = new Ipam({ store, hostSubnets, hostId })
   await ipam.load()
   const events = new EventLog()
   const otherBridges = new OtherBridges(kernel, firewall)
-  const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign, others: noOtherHosts })
+  const others = parts?.cluster ?? noOtherHosts
+  const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign, others })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
   const containers = new DockerContainers(options.dockerSocket)
-  const deps = { state, ipam, drivers, namespaces, containers, names, hostSubnets, events, log }
+  const addresses = new AllAddresses(ipam, parts?.ipam)
+  const deps = { state, ipam: addresses, drivers, namespaces, containers, names, hostSubnets, events, log }
   const controller = new Controller(deps)
   await ensureFixedNetworks(deps)
   const stopWatching = watchHost({
@@ -126,7 +135,7 @@ async function build(
     log,
   })
   undo.add('stop watching the host', stopWatching)
-  return { controller, events }
+  return { controller, events, parts }
 }
 
 function openKernel(): Kernel {

@@ -12,8 +12,8 @@ export interface AdminDeps {
   lastSeen: (host: string) => string | undefined
   /** Give back every address that a host has. */
   releaseHost: (host: string) => Promise<void>
-  /** Give back a plain address of a pool, if that host has it. */
-  releaseAddress: (poolId: string, address: string, host: string) => Promise<void>
+  /** Give back a plain address of a pool, if this owner has it. */
+  releaseAddress: (poolId: string, address: string, owner: string) => Promise<void>
 }
 
 /** How many keys are deleted in one transaction. */
@@ -83,7 +83,7 @@ export class HostAdmin {
     await shared.txn([], [del(keys.endpoint(peer.networkId, peer.id))])
     for (const address of peer.addresses.map(addressOf)) {
       const pool = network?.subnets.find(({ subnet }) => holds(subnet, address))
-      if (pool !== undefined) await releaseAddress(pool.poolId, address, peer.host)
+      if (pool !== undefined) await releaseAddress(pool.poolId, address, peer.id)
     }
   }
 

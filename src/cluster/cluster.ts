@@ -1,9 +1,10 @@
-import type { Cluster, ClusterListener, HostView } from '../cnm/cluster.js'
+import type { Cluster, ClusterListener, HostReport, HostView } from '../cnm/cluster.js'
 import type { OtherHosts, Remote } from '../cnm/driver.js'
 import type { Endpoint, Host, Member, Network, Peer } from '../cnm/types.js'
 import { conflict, kindOf, messageOf, unavailable } from '../errors.js'
 import { KeyedLock } from '../locks.js'
 import type { Log } from '../log.js'
+import { addressOf } from '../net/subnets.js'
 import { del, put, type Store, StoreConflict } from '../store/store.js'
 import { HostAdmin, usesOf } from './admin.js'
 import { Admission } from './admission.js'
@@ -22,6 +23,7 @@ import {
 import { Networks } from './networks.js'
 import { OwnRecords } from './own.js'
 import { type Attempt, Session } from './session.js'
+import { Verification, type VerifyRequest, verifyKeys } from './verify.js'
 
 export interface ClusterDeps {
   /** the store of all hosts: each call ends within 3 s */
@@ -34,8 +36,8 @@ export interface ClusterDeps {
   log: Log
   /** Give back every address that a host has. */
   releaseHost: (host: string) => Promise<void>
-  /** Give back a plain address of a pool, if that host has it. */
-  releaseAddress: (poolId: string, address: string, host: string) => Promise<void>
+  /** Give back a plain address of a pool, if this owner has it. */
+  releaseAddress: (poolId: string, address: string, owner: string) => Promise<void>
   /** for how long the others take this host to be up without hearing of it; 10 s by default */
   leaseMs?: number
   /** between two tries to connect, growing; 0.2 to 2 s by default */
@@ -55,6 +57,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   readonly #admission: Admission
   readonly #admin: HostAdmin
   readonly #session: Session
+  readonly #verification: Verification
   #attempt: Attempt | undefined
   #listener: ClusterListener | undefined
   #underlay: Underlay | undefined
@@ -109,6 +112,13 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       forgetAll: async () => {
         for (const { member } of this.#own.records()) await this.#own.forget(member.networkId)
       },
+    })
+    this.#verification = new Verification({
+      shared,
+      host,
+      isUp: name => this.#hosts.isAlive(name),
+      look: async id => (await this.#listener?.verify(id)) ?? { checked: [], found: [] },
+      log,
     })
     const { releaseHost, releaseAddress } = deps
     this.#admin = new HostAdmin({
@@ -210,9 +220,9 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       await this.#followed.ensure(member.networkId, this.#attempt).catch(error => this.#session.fail(error))
   }
 
-  async deleteMember(networkId: string): Promise<void> {
-    await this.#own.deleteMember(networkId)
-    this.#followed.delete(networkId)
+  async reduceMember(member: Member): Promise<void> {
+    await this.#own.reduceMember(member)
+    if (this.#own.member(member.networkId) === undefined) this.#followed.delete(member.networkId)
   }
 
   publish(endpoint: Endpoint, sandbox: string): Promise<void> {
@@ -232,6 +242,21 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     const { entries } = await this.#deps.shared.list<OnNetwork>(keys.on(networkId))
     const records = entries.map(({ value }) => value)
     return { peers: records.filter(isPeer), members: records.filter(isMember) }
+  }
+
+  async readRemotes(networkId: string): Promise<Remote[]> {
+    const { peers, members } = await this.readNetwork(networkId)
+    return [...peers.filter(({ state }) => state === 'joined'), ...members].flatMap(({ host, mac, addresses }) => {
+      const vtep = this.#hosts.vtepOf(host)
+      if (host === this.host || vtep === undefined || addresses.length === 0) return []
+      return { mac, addresses: addresses.map(addressOf), vtep }
+    })
+  }
+
+  async verify(networkId: string, timeoutMs: number): Promise<HostReport[]> {
+    const { peers, members } = await this.readNetwork(networkId)
+    const hosts = new Set([...peers, ...members].map(({ host }) => host))
+    return await this.#verification.ask(networkId, [...hosts], timeoutMs)
   }
 
   async hosts(): Promise<HostView[]> {
@@ -275,6 +300,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     })
     await follow({ ...listing<HostRecord>(keys.hosts), ...this.#hosts.records })
     await follow({ ...listing<AliveRecord>(keys.alives), ...this.#hosts.alive })
+    await follow({ ...listing<VerifyRequest>(verifyKeys.requests), ...this.#verification.requests })
     await follow({
       ...listing<NetworkRecord>(keys.networks),
       reset: entries => this.#networks.reset(entries, id => !this.#removed && this.#own.member(id) !== undefined),

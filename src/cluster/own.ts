@@ -105,14 +105,21 @@ export class OwnRecords {
     })
   }
 
-  deleteMember(networkId: string): Promise<void> {
+  /** With no address and no Docker network nothing is left of a membership. */
+  reduceMember(member: Member): Promise<void> {
+    const { networkId } = member
     return this.#locks.with(networkId, async () => {
       const record = this.#members.get(networkId)
       if (record === undefined) return
-      if (!record.leaving) await this.#remember({ ...record, leaving: true })
-      const { shared, host } = this.#deps
-      const told = await this.#tell(() => shared.txn([], [del(keys.member(networkId, host))]))
-      if (told) await this.forget(networkId)
+      const leaving = member.addresses.length === 0 && member.dockerNetworkIds.length === 0
+      await this.#remember({ member, network: record.network, ...(leaving && { leaving }) })
+      const key = keys.member(networkId, this.#deps.host)
+      const told = await this.#tell(() =>
+        leaving
+          ? this.#deps.shared.txn([], [del(key)])
+          : this.#deps.networks.whileStands(networkId, [put(key, member)]),
+      )
+      if (told && leaving) await this.forget(networkId)
     })
   }
 

@@ -1,4 +1,5 @@
 import { messageOf } from '../errors.js'
+import type { LostAddress } from '../ipam/types.js'
 import { addressOf } from '../net/subnets.js'
 import { eventsOf } from './changes.js'
 import type { Cluster, ClusterListener } from './cluster.js'
@@ -12,11 +13,13 @@ export interface ListenerActions {
   /** Detach an endpoint of this host, whoever made it, and put its sandbox in order. */
   detach(endpoint: Endpoint, network: Network): Promise<void>
   reconcile(): Promise<unknown>
+  /** Bring this host's addresses on global networks and the cluster's store together; returns those that others have. */
+  resync(): Promise<LostAddress[]>
 }
 
 /** What this host does when the cluster's store answers, and when other hosts change something. */
 export function clusterListener(deps: EndpointDeps, cluster: Cluster, actions: ListenerActions): ClusterListener {
-  const { state, ipam, drivers, names, events, log } = deps
+  const { state, drivers, names, events, log } = deps
 
   /** Always said: whoever looks after the machine has to learn why a sandbox is without its network. */
   const detach = async (endpoint: Endpoint, network: Network, because: string): Promise<void> => {
@@ -45,10 +48,10 @@ export function clusterListener(deps: EndpointDeps, cluster: Cluster, actions: L
         .map(endpoint => ({ endpoint, sandbox: state.sandboxNameOf(endpoint) })),
 
     async reclaim() {
-      for (const { poolId, address, owner, by } of await ipam.resync()) {
+      for (const { poolId, address, owner, by, host } of await actions.resync()) {
         const network = state.networks().find(({ subnets }) => subnets.some(subnet => subnet.poolId === poolId))
         const endpoint = state.endpoint(owner)
-        const because = `its address ${address} was given to ${by} while this host was away`
+        const because = `its address ${address} was given to ${by}${host === undefined ? '' : ` on host ${host}`} while this host was away`
         if (network === undefined) continue
         if (endpoint !== undefined) await detach(endpoint, network, because)
         const member = owner === memberOwner(cluster.host) ? cluster.member(network.id) : undefined

@@ -1,4 +1,5 @@
 import { doing, kindOf, notFound } from '../errors.js'
+import type { LostAddress } from '../ipam/types.js'
 import { KeyedLock } from '../locks.js'
 import { withUndo } from '../undo.js'
 import { eventsOf } from './changes.js'
@@ -232,9 +233,10 @@ export class Controller implements Cnm {
     return this.#deps.state.networkOfDocker(id) !== undefined
   }
 
-  /** What the cluster tells this host, and asks of it. */
-  clusterListener(cluster: Cluster): ClusterListener {
+  /** What the cluster tells this host, and asks of it. `resync` is the cluster's address management's. */
+  clusterListener(cluster: Cluster, resync: () => Promise<LostAddress[]>): ClusterListener {
     return clusterListener(this.#deps, cluster, {
+      resync,
       detach: (endpoint, network) => this.#detach(endpoint, network),
       reconcile: () => this.reconcile({ dryRun: false }),
     })

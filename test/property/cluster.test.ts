@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { afterEach, expect, test } from 'vitest'
 import { isMember, keys, type OnNetwork } from '../../src/cluster/keys.js'
 import { MemoryStore } from '../../src/store/memory.js'
-import { endpointOf, networkOf, remoteOf, TestHost, until } from '../helpers/cluster-world.js'
+import { endpointOf, networkOf, remoteOf, TestHost, until } from '../helpers/hosts-in-memory.js'
 
 const networks = [networkOf('blue', '10.50.0.0/16'), networkOf('red', '10.60.0.0/16')]
 const hostNames = ['h1', 'h2', 'h3']
@@ -86,8 +86,7 @@ test(
           } else if (now.op === 'leave') {
             turns.take(`${now.host}/${now.network}`, async () => {
               const { id } = networks[now.network]!
-              if (![...host.endpoints.values()].some(endpoint => endpoint.networkId === id))
-                await host.cluster.deleteMember(id)
+              if (![...host.endpoints.values()].some(endpoint => endpoint.networkId === id)) await host.leave(id)
             })
           } else {
             const endpoint = endpointOfHost(now.network, now.host, now.n)

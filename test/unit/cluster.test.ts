@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { keys } from '../../src/cluster/keys.js'
 import { MemoryStore } from '../../src/store/memory.js'
 import { StoreConflict } from '../../src/store/store.js'
-import { endpointOf, networkOf, remoteOf, TestHost, until } from '../helpers/cluster-world.js'
+import { endpointOf, networkOf, remoteOf, TestHost, until } from '../helpers/hosts-in-memory.js'
 
 const hosts: TestHost[] = []
 afterEach(async () => {
@@ -74,7 +74,7 @@ describe('networks', () => {
 
   test('are not deleted while other hosts use them, and the message says who does', async () => {
     const [h1, h2, h3] = await startBlue()
-    await h1.cluster.deleteMember(blue.id)
+    await h1.leave(blue.id)
     await h2.connect(web)
     await h3.cluster.putMember(h3.member(blue.id, { dockerNetworkIds: ['d1'] }))
     await expect(h1.cluster.deleteNetwork(blue, ['vni/4100'])).rejects.toThrow(
@@ -86,7 +86,7 @@ describe('networks', () => {
   test('leave nothing in the store when they are deleted', async () => {
     const shared = new MemoryStore()
     const [h1, h2, h3] = await startBlue(shared)
-    for (const host of [h1, h2]) await host.cluster.deleteMember(blue.id)
+    for (const host of [h1, h2]) await host.leave(blue.id)
     await h2.cluster.deleteNetwork(blue, ['vni/4100'])
     await until(
       () => [h1, h2, h3].every(host => host.cluster.networks().length === 0),
@@ -130,7 +130,7 @@ describe('remotes', () => {
     expect(h3.cluster.remotes(blue.id)).toBeUndefined()
     await h3.cluster.putMember(h3.member(blue.id))
     expect(h3.cluster.remotes(blue.id)).toEqual([remoteOf(web, vtep(h1))])
-    await h3.cluster.deleteMember(blue.id)
+    await h3.leave(blue.id)
     expect(h3.cluster.remotes(blue.id)).toBeUndefined()
     expect(h3.remoteChanges).toEqual([])
   })

@@ -129,8 +129,14 @@ export class TestHost {
       addresses: [],
       mac: macOf(`${this.name}/${networkId}`),
       dockerNetworkIds: [],
+      assignedBy: 'tsnet',
       ...rest,
     }
+  }
+
+  /** Nothing here is on the network any more. */
+  leave(networkId: string): Promise<void> {
+    return this.cluster.reduceMember(this.member(networkId))
   }
 
   /** As a controller connects: an endpoint of which the others cannot be told is not joined. */
@@ -168,7 +174,7 @@ export class TestHost {
       pausesMs: { shortest: 2, longest: 20 },
       leaseMs: options.leaseMs ?? 10_000,
       releaseHost: async host => void released.push(host),
-      releaseAddress: async (pool, address, host) => void released.push(`${pool} ${address} ${host}`),
+      releaseAddress: async (pool, address, owner) => void released.push(`${pool} ${address} ${owner}`),
     })
     cluster.setUnderlay({ vtep: options.vtep ?? `192.0.2.${name.replace(/\D/g, '')}`, link: 'eth0' })
     return cluster
@@ -181,6 +187,7 @@ export class TestHost {
           .filter(endpoint => endpoint.networkId === networkId)
           .map(endpoint => ({ endpoint, sandbox: `sandbox-of-${endpoint.name}` })),
       reclaim: async () => void this.reclaims++,
+      verify: async () => ({ checked: [], found: [] }),
       up: async () => void this.ups++,
       down: because => void this.told.push(`down: ${because}`),
       networkChanged: (before, after) => void this.told.push(`network ${before?.name ?? '-'} -> ${after?.name ?? '-'}`),
