@@ -40,6 +40,7 @@ const arrows: Record<string, readonly string[] | 'everything'> = {
   watch: ['netlink'],
   underlay: ['netlink'],
   daemon: 'everything',
+  'daemon-cluster': 'everything',
   tsnet: ['cli'],
 }
 
