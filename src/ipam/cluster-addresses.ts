@@ -120,6 +120,18 @@ export class ClusterAddresses {
     })
   }
 
+  /** Give back what bears this host's name and is not in its journal. Reads the whole pool. */
+  async sweep(poolId: string): Promise<void> {
+    const book = this.#book(poolId)
+    const { entries } = await this.#deps.shared.list<ClusterAllocation>(`${addressPrefix}${poolId}/`)
+    for (const found of entries)
+      if (found.value.host === this.#deps.host)
+        await this.#withAddress(book, book.parse(found.value.address), async address => {
+          // one that changed meanwhile is in use again
+          if (!this.#journal.address(poolId, address)) await this.#delete(book, found)
+        })
+  }
+
   async #choose(book: ClusterBook, spec: AddressSpec): Promise<bigint> {
     for (const { address, release } of this.#journal.addresses(book.pool.id))
       if (release) await this.#withAddress(book, book.parse(address), () => this.#finishRelease(book, address))

@@ -20,6 +20,8 @@ export class ClusterPools {
   readonly #coolDownMs: number
   readonly #books = new Map<string, ClusterBook>()
   readonly #locks = new KeyedLock()
+  /** the newest revision of the shared store that this process has seen */
+  #newest = 0
 
   constructor(deps: ClusterIpamDeps, journal: Journal) {
     this.#deps = deps
@@ -135,13 +137,20 @@ export class ClusterPools {
     })
   }
 
-  /** Do what waits for the store, and see after the pools that were made here. Returns all pools that there are. */
-  async resync(): Promise<Map<string, ClusterPool>> {
+  /**
+   * Do what waits for the store, and see after the pools that were made here. Returns all pools that there are, and whether
+   * the store is older than this process knows it, having been restored from a time before; `settle` ends that.
+   */
+  async resync(): Promise<{ pools: Map<string, ClusterPool>; isOlder: boolean; settle: () => void }> {
     return await this.#locks.with(guardKey, async () => {
       const { shared, host, networks } = this.#deps
       const ofNetworks = new Set([...networks()].flatMap(({ subnets }) => subnets.map(({ poolId }) => poolId)))
       for (const { id, release } of this.#journal.pools()) if (release) await this.#finishRelease(id)
-      const { entries } = await shared.list<ClusterPool>(poolPrefix)
+      const { entries, revision } = await shared.list<ClusterPool>(poolPrefix)
+      const isOlder = revision < this.#newest
+      const settle = () => {
+        this.#newest = revision
+      }
       const pools = new Map(entries.map(({ value }) => [value.id, value]))
       for (const { id } of this.#journal.pools())
         if (ofNetworks.has(id) || !pools.has(id)) await this.#journal.deletePool(id)
@@ -155,7 +164,7 @@ export class ClusterPools {
         const pool = pools.get(id)
         if (pool && !this.knows(id)) this.#open(pool)
       }
-      return pools
+      return { pools, isOlder, settle }
     })
   }
 
@@ -173,7 +182,8 @@ export class ClusterPools {
       try {
         book.revision ??= (await this.#deps.shared.get(key))?.revision
         if (book.revision === undefined) throw noPool(book.pool.id)
-        await this.#deps.shared.txn([{ key, revision: book.revision }, ...conditions], operations)
+        const revision = await this.#deps.shared.txn([{ key, revision: book.revision }, ...conditions], operations)
+        if (revision > this.#newest) this.#newest = revision
         return
       } catch (error) {
         if (!(error instanceof StoreConflict) || error.key !== key) throw error

@@ -106,13 +106,16 @@ export class ClusterIpam implements Addresses {
   async resync(): Promise<LostAddress[]> {
     // before the pools are read: a pool that is made meanwhile is none that is missing
     const poolIds = this.#journal.poolIds()
-    const standing = await this.#pools.resync()
+    const { pools: standing, isOlder, settle } = await this.#pools.resync()
     const lost: LostAddress[] = []
     for (const network of this.#deps.networks())
       for (const pool of poolsOf(network))
         if (!standing.has(pool.id)) lost.push(...(await this.#restore(pool, network)))
     const lostPools = new Set(lost.map(({ poolId }) => poolId))
     for (const poolId of poolIds) if (!lostPools.has(poolId)) lost.push(...(await this.#reclaim(poolId)))
+    // what was released since the time that the store was restored to is there again, and in no journal
+    if (isOlder) for (const { id } of this.pools()) await this.#addresses.sweep(id)
+    settle()
     return lost
   }
 
