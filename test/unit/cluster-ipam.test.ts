@@ -144,6 +144,20 @@ describe('addresses of a cluster', () => {
     },
   )
 
+  test('that a host asks for by number and chooses at the same time are given once', async () => {
+    for (let pause = 0; pause < 30; pause++) {
+      const world = memoryWorld()
+      const a = await world.host('a')
+      const id = await world.pool(a, '10.50.0.0/31')
+      const chosen = [a.requestAddress(id, { owner: 'e1' }), a.requestAddress(id, { owner: 'e2' })]
+      for (let i = 0; i < pause; i++) await null
+      const asked = ['10.50.0.0', '10.50.0.1'].map(address => a.requestAddress(id, { owner: address, address }))
+      const got = await Promise.allSettled([...chosen, ...asked])
+      const given = got.flatMap(one => (one.status === 'fulfilled' ? one.value : []))
+      expect(given.sort()).toEqual(['10.50.0.0/31', '10.50.0.1/31'])
+    }
+  })
+
   test('are chosen from the range, which is exhausted only when it is', async () => {
     const world = memoryWorld()
     const [a, b] = [await world.host('a'), await world.host('b')]
