@@ -1,17 +1,17 @@
-import type { Host } from './host.js'
+import type { BareHost } from './host.js'
 import { image } from './image.js'
 import { untilServed } from './vantage.js'
 
 // Containers and Docker networks as the suites use them, on a host that runs dockerd.
 
 /** Start a container that serves 80/tcp and 53/udp under its name, and wait until it does. */
-export async function runContainer(host: Host, name: string, network: string, ...flags: string[]): Promise<void> {
+export async function runContainer(host: BareHost, name: string, network: string, ...flags: string[]): Promise<void> {
   await runServing(host, name, network, ['80/tcp', '53/udp'], ...flags)
 }
 
 /** As `runContainer`, serving other ports. */
 export async function runServing(
-  host: Host,
+  host: BareHost,
   name: string,
   network: string,
   ports: string[],
@@ -21,7 +21,7 @@ export async function runServing(
   await untilServed(host.container(name), name, ports)
 }
 
-export const removeContainers = (host: Host, ...names: string[]): void => {
+export const removeContainers = (host: BareHost, ...names: string[]): void => {
   host.docker('rm', '-f', ...names)
 }
 
@@ -33,7 +33,7 @@ interface Attachment {
 }
 
 /** What Docker says of a container's attachment to a network. */
-export function attachmentOf(host: Host, container: string, network: string): Attachment {
+export function attachmentOf(host: BareHost, container: string, network: string): Attachment {
   const [inspected] = JSON.parse(host.docker('inspect', container)) as {
     NetworkSettings: { Networks: Record<string, Attachment> }
   }[]
@@ -44,7 +44,7 @@ export function attachmentOf(host: Host, container: string, network: string): At
 
 /** What the kernel says of a link in a container, as lines of `ip -o`: families, addresses, MAC. */
 export function linkIn(
-  host: Host,
+  host: BareHost,
   container: string,
   ifname: string,
 ): { addresses: string[]; mac: string; mtu: number } | undefined {
@@ -58,14 +58,14 @@ export function linkIn(
 }
 
 /** What a refused docker command says; fails if it was not refused. */
-export function refusal(host: Host, ...args: string[]): string {
+export function refusal(host: BareHost, ...args: string[]): string {
   const got = host.tryDocker(...args)
   if (got.status === 0) throw new Error(`docker ${args.join(' ')} was expected to fail, and printed ${got.stdout}`)
   return got.stderr
 }
 
 /** Remove every container and every network of tsnet's, as a user would. */
-export function removeAll(host: Host): void {
+export function removeAll(host: BareHost): void {
   const containers = host.docker('ps', '-aq').split('\n').filter(Boolean)
   if (containers.length > 0) removeContainers(host, ...containers)
   const networks = host.docker('network', 'ls', '-q', '--filter', 'driver=tsnet').split('\n').filter(Boolean)

@@ -23,43 +23,8 @@ export const addresses = {
 
 export type NftObject = Record<string, Record<string, unknown>>
 
-/**
- * A host that runs tsnet, dockerd or both, everything at its usual path, and a machine `outside` at the other end of its uplink.
- * The outside knows no way to the networks behind the host: an answer that arrives there was masqueraded or published.
- */
-export class Host extends Machine {
-  outside!: Machine
-
-  static override async start(name = 'host'): Promise<Host> {
-    assertBuilt()
-    const host = new Host(...(await Machine.boot(name)))
-    host.outside = await Machine.start('outside')
-    host.plugIn()
-    for (const beyond of [`${addresses.beyond4}/32`, `${addresses.beyond6}/128`])
-      host.outside.run('ip', 'addr', 'add', beyond, 'dev', 'lo')
-    return host
-  }
-
-  /** Connect the uplink to the machine outside: again, where a test has removed it. */
-  plugIn(): void {
-    cable(this, 'uplink0', this.outside, 'eth0')
-    const a = addresses
-    for (const [machine, link, ip4, ip6] of [
-      [this, 'uplink0', a.host4, a.host6],
-      [this.outside, 'eth0', a.outside4, a.outside6],
-    ] as const) {
-      machine.run('ip', 'addr', 'add', `${ip4}/24`, 'dev', link)
-      machine.run('ip', 'addr', 'add', `${ip6}/64`, 'dev', link, 'nodad')
-    }
-    this.run('ip', 'route', 'add', 'default', 'via', a.outside4)
-    this.run('ip', '-6', 'route', 'add', 'default', 'via', a.outside6)
-  }
-
-  override async stop(): Promise<void> {
-    await this.outside.stop()
-    await super.stop()
-  }
-
+/** A host that runs tsnet, dockerd or both, everything at its usual path. What it is connected to, others say. */
+export class BareHost extends Machine {
   /** Start the daemon with its defaults, and wait until it answers on both its sockets. */
   async startTsnet(...options: string[]): Promise<void> {
     await this.serve('tsnet', process.execPath, tsnet, 'daemon', ...options)
@@ -160,6 +125,44 @@ export class Host extends Machine {
   }
 }
 
+/**
+ * A host with a machine `outside` at the other end of its uplink. The outside knows no way to the networks behind the host: an
+ * answer that arrives there was masqueraded or published.
+ */
+export class Host extends BareHost {
+  outside!: Machine
+
+  static override async start(name = 'host'): Promise<Host> {
+    assertBuilt()
+    const host = new Host(...(await Machine.boot(name)))
+    host.outside = await Machine.start('outside')
+    host.plugIn()
+    for (const beyond of [`${addresses.beyond4}/32`, `${addresses.beyond6}/128`])
+      host.outside.run('ip', 'addr', 'add', beyond, 'dev', 'lo')
+    return host
+  }
+
+  /** Connect the uplink to the machine outside: again, where a test has removed it. */
+  plugIn(): void {
+    cable(this, 'uplink0', this.outside, 'eth0')
+    const a = addresses
+    for (const [machine, link, ip4, ip6] of [
+      [this, 'uplink0', a.host4, a.host6],
+      [this.outside, 'eth0', a.outside4, a.outside6],
+    ] as const) {
+      machine.run('ip', 'addr', 'add', `${ip4}/24`, 'dev', link)
+      machine.run('ip', 'addr', 'add', `${ip6}/64`, 'dev', link, 'nodad')
+    }
+    this.run('ip', 'route', 'add', 'default', 'via', a.outside4)
+    this.run('ip', '-6', 'route', 'add', 'default', 'via', a.outside6)
+  }
+
+  override async stop(): Promise<void> {
+    await this.outside.stop()
+    await super.stop()
+  }
+}
+
 const plainAddresses = (link: Record<string, unknown>): unknown[] =>
   (link.addr_info as Record<string, unknown>[])
     .filter(({ scope }) => scope !== 'link') // those come by themselves, when the kernel has looked for duplicates
@@ -170,7 +173,7 @@ const lasting = (key: string, value: unknown): unknown =>
   /^(handle|packets|bytes|stats64|.*_timer|[gt][sr]o_.*)$/.test(key) ? undefined : value
 
 /** The tests run what users run, dist/tsnet.js: an old one would judge yesterday's sources. */
-function assertBuilt(): void {
+export function assertBuilt(): void {
   const built = existsSync(tsnet) ? statSync(tsnet).mtimeMs : 0
   const sources = readdirSync(join(repo, 'src'), { recursive: true, withFileTypes: true }).filter(entry =>
     entry.isFile(),
