@@ -1,0 +1,47 @@
+import { expect } from 'vitest'
+import type { ClusterHost, ClusterWorld } from './cluster-world.js'
+import { until } from './machine.js'
+import { removeEverything } from './tidy-host.js'
+import { pings, type Vantage } from './vantage.js'
+
+// What the suites of many hosts have in common between "before" and "after".
+
+/** Hosts as they were before a test: for `expectAsBefore`. */
+export const snapshots = (world: ClusterWorld): Map<string, string> =>
+  new Map(world.hosts.map(host => [host.name, host.snapshot()]))
+
+/** By the command line, on every host: its sandboxes, then all networks, global ones from any of them. */
+export function removeAllSandboxes(world: ClusterWorld): void {
+  for (const host of world.hosts) removeEverything(host)
+}
+
+/** Nothing is left of a test on any host, nor in etcd but what hosts say of themselves. */
+export async function expectAsBefore(world: ClusterWorld, before: Map<string, string>): Promise<void> {
+  const leftInEtcd = async (): Promise<string[]> =>
+    [...(await world.records()).keys()].filter(key => !/^(cluster|host|alive)\//.test(key))
+  // what was deleted while etcd did not answer, hosts tell it later
+  await until('etcd to be empty', async () => (await leftInEtcd()).length === 0).catch(() => {})
+  expect(await leftInEtcd()).toEqual([])
+  for (const host of world.hosts) expect(host.snapshot()).toBe(before.get(host.name))
+}
+
+/** It answers there, at the latest in a few seconds: what a host tells of a new endpoint takes its time to arrive. */
+export async function expectReach(from: Vantage, ...targets: string[]): Promise<void> {
+  for (const target of targets) await until(`an answer from ${target}`, () => pings(from, target), 5000)
+}
+
+export const expectNoReach = (from: Vantage, ...targets: string[]): void => {
+  for (const target of targets) expect([target, pings(from, target)]).toEqual([target, false])
+}
+
+/** Every one of them reaches every other one at all of its addresses and names. */
+export async function expectAllReach(places: { at: Vantage; known: string[] }[]): Promise<void> {
+  for (const from of places) for (const to of places) if (from !== to) await expectReach(from.at, ...to.known)
+}
+
+/** A sandbox on each host, `c1` on h1 and so on, attached to the network: where they are, and what they are known by. */
+export const attachOnEach = (hosts: readonly ClusterHost[], network: string) =>
+  hosts.map(host => {
+    const name = `c${host.n}`
+    return { host, name, at: host.sandbox(name), known: [...host.attach(network, name), name] }
+  })
