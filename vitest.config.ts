@@ -12,8 +12,9 @@ export default defineConfig({
       suite('property', { testTimeout: 60_000 }),
       suite('contract', { testTimeout: 30_000 }),
       suite('netns', { testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false }),
-      suite('multihost', { testTimeout: 180_000, hookTimeout: 180_000, fileParallelism: false }),
       suite('docker', { testTimeout: 120_000, hookTimeout: 180_000, fileParallelism: false }),
+      suite('multihost', { testTimeout: 180_000, hookTimeout: 180_000, fileParallelism: false }),
+      suite('bench', { testTimeout: 900_000, hookTimeout: 180_000, fileParallelism: false }),
     ],
   },
 })

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Host } from '../helpers/host.js'
+import { random } from '../helpers/random.js'
 
 // A sandbox on three networks while they come and go: after every step of a random walk its routes, gateways, addresses
 // and hosts file are what a model says that they are.
@@ -35,17 +36,6 @@ beforeAll(async () => {
   host.tsnet('sandbox', 'create', 'box')
 })
 afterAll(() => host?.stop())
-
-/** mulberry32: a small generator with a seed, so that a walk can be walked again. */
-function random(state: number): (below: number) => number {
-  let s = state
-  return below => {
-    s = (s + 0x6d2b79f5) | 0
-    let t = Math.imul(s ^ (s >>> 15), 1 | s)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * below)
-  }
-}
 
 const gatewayOf = (subnet: string): string => subnet.replace(/0\/24$/, '1').replace(/::\/64$/, '::1')
 const isSix = (text: string): boolean => text.includes(':')
