@@ -1,0 +1,128 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Network } from '../../src/cnm/types.js'
+import { median, percentile, report } from '../helpers/bench.js'
+import { removeAllSandboxes } from '../helpers/cluster-tidy.js'
+import { type ClusterHost, ClusterWorld, underlay } from '../helpers/cluster-world.js'
+import { type Machine, repo, until } from '../helpers/machine.js'
+import { hostRecord, peerRecord, publish } from '../helpers/published.js'
+
+// How soon other hosts know, how fast a host learns much at once, and what a stream gets of the wire.
+
+let world: ClusterWorld
+let [a, b]: ClusterHost[] = []
+
+beforeAll(async () => {
+  world = await ClusterWorld.start({ hosts: 3, options: ['--log-level', 'warn'] })
+  ;[a, b] = world.hosts
+})
+afterAll(() => world?.stop())
+
+const clock = (host: ClusterHost, sandbox: string, role: string): ChildProcess => {
+  const command = [process.execPath, join(repo, 'test/helpers/reply-clock.mjs'), role, '7']
+  const enter = ['-t', String(host.pid), '--mount', '--net', '--', ...host.sandbox(sandbox).argv]
+  return spawn('nsenter', [...enter, ...command], { stdio: ['pipe', 'pipe', 'inherit'] })
+}
+
+test('convergence: from the answer of connect on one host to the first reply on another, 200 times', async () => {
+  a!.tsnet('network', 'create', 'blue', '--driver', 'overlay', '--subnet', '10.50.0.0/16')
+  // with the kernel's usual second between two questions for a MAC address, one that came too early would cost a second
+  b!.attach('blue', 'asker', '-o', 'sysctls=net.ipv4.neigh.IFNAME.retrans_time_ms=1')
+  a!.tsnet('sandbox', 'create', 'answerer')
+  const answering = clock(a!, 'answerer', 'answer')
+  const asking = clock(b!, 'asker', 'ask')
+  await Promise.all([once(answering.stdout!, 'data'), once(asking.stdout!, 'data')])
+  const replies = createInterface({ input: asking.stdout! })
+  const delaysMs: number[] = []
+  for (let i = 0; i < 200; i++) {
+    const ip = `10.50.${1 + (i >> 7)}.${1 + (i & 127)}`
+    const connected = await a!.api('POST', '/networks/blue/connect', { sandbox: 'answerer', ip })
+    const answeredAt = process.hrtime.bigint()
+    asking.stdin!.write(`${ip}\n`)
+    expect(connected.status).toBe(201)
+    const [line] = (await once(replies, 'line')) as [string]
+    const [address, time] = line.split(' ')
+    expect(address).toBe(ip)
+    delaysMs.push(Number(BigInt(time!) - answeredAt) / 1e6)
+    expect((await a!.api('POST', '/networks/blue/disconnect', { sandbox: 'answerer' })).status).toBeLessThan(300)
+  }
+  for (const child of [answering, asking]) child.kill()
+  removeAllSandboxes(world)
+  report('overlay', 'connect to first reply on another host, median of 200', median(delaysMs), 'ms')
+  report('overlay', 'connect to first reply on another host, p99 of 200', percentile(delaysMs, 99), 'ms', {
+    atMost: 50,
+  })
+})
+
+test('a host that joins a network learns 10,000 endpoints of others', async () => {
+  const count = 10_000
+  a!.tsnet('network', 'create', 'big', '--driver', 'overlay', '--subnet', '10.60.0.0/16')
+  const [network] = a!.tsnetJson<[Network]>('network', 'inspect', 'big')
+  const hosts = Array.from({ length: 100 }, (_, i) => `sim${i}`)
+  const endpoints = Array.from({ length: count }, (_, i) => peerRecord(network, hosts[i % hosts.length]!, i + 1024))
+  await publish(world, [...hosts.map((name, i) => hostRecord(name, `192.0.2.${120 + i}`)), ...endpoints])
+  b!.tsnet('sandbox', 'create', 'joiner')
+  const begin = performance.now()
+  expect((await b!.api('POST', '/networks/big/connect', { sandbox: 'joiner' })).status).toBe(201)
+  const connectMs = performance.now() - begin
+  const known = (command: string): number => Number(b!.run('sh', '-c', `${command} | wc -l`))
+  await until(`${count} neighbours`, () => known('ip neigh show nud permanent') >= count, 60_000)
+  const learntMs = performance.now() - begin
+  const [link] = b!.json<{ ifname: string }[]>('ip', '-j', 'link', 'show', 'type', 'vxlan')
+  expect(known(`bridge fdb show dev ${link!.ifname} | grep dst`)).toBeGreaterThanOrEqual(count)
+  report('overlay', `connect to a network of ${count} remote endpoints`, connectMs, 'ms')
+  report('overlay', `${count} remote endpoints in the kernel after connect began`, learntMs, 'ms', { atMost: 3000 })
+  await world.etcd.ctl('del', '--prefix', `tst/net/${network.id}/endpoint/`)
+  for (const name of hosts) await world.etcd.ctl('del', `tst/host/${name}`)
+  removeAllSandboxes(world)
+})
+
+test('a TCP stream over the overlay against one over a VXLAN link made by hand, in turns', async () => {
+  a!.tsnet('network', 'create', 'fast', '--driver', 'overlay', '--subnet', '10.70.0.0/24')
+  a!.attach('fast', 'client')
+  const [server] = b!.attach('fast', 'server')
+  const mtu = Number(a!.json('ip', '-j', '-n', 'client', 'link', 'show', 'eth0')[0]!.mtu)
+  handMade(a!, 1, mtu)
+  handMade(b!, 2, mtu)
+  await until('the overlay', () => a!.sandbox('client').tryRun('busybox', 'ping', '-c1', '-W1', server!).status === 0)
+  const ours: number[] = []
+  const theirs: number[] = []
+  for (let turn = 0; turn < 5; turn++) {
+    ours.push(await throughput('client', 'server', server!))
+    theirs.push(await throughput('hand', 'hand', '10.71.0.2'))
+  }
+  report('overlay', 'TCP stream, made by hand', median(theirs), 'Gbit/s')
+  report('overlay', 'TCP stream, tsnet', median(ours), 'Gbit/s')
+  report('overlay', 'TCP stream, tsnet against made by hand', median(ours) / median(theirs), '', { atLeast: 0.97 })
+})
+
+/** The same shape as ours: a namespace on a bridge, with a VXLAN link to the other host; both know each other. */
+function handMade(host: Machine, n: 1 | 2, mtu: number): void {
+  const other = 3 - n
+  const script = `
+    ip link add handbr mtu ${mtu} type bridge && ip link set handbr up
+    ip link add handvx mtu ${mtu} master handbr type vxlan id 77 local ${underlay.host4(n)} dstport 4790 nolearning
+    ip link set handvx up && bridge link set dev handvx learning off
+    ip netns add hand
+    ip link add handp mtu ${mtu} master handbr type veth peer name eth0 netns hand mtu ${mtu} address 02:77:00:00:00:0${n}
+    ip link set handp up && ip -n hand link set eth0 up && ip -n hand addr add 10.71.0.${n}/24 dev eth0
+    bridge fdb add 02:77:00:00:00:0${other} dev handvx dst ${underlay.host4(other)}
+    bridge fdb add 02:77:00:00:00:0${other} dev handvx master static
+    ip -n hand neigh replace 10.71.0.${other} lladdr 02:77:00:00:00:0${other} dev eth0 nud permanent`
+  host.run('sh', '-ec', script)
+}
+
+/** From a namespace of the first host to one of the second, in Gbit/s. */
+async function throughput(from: string, to: string, address: string): Promise<number> {
+  await b!.serve('iperf3', ...b!.sandbox(to).argv, 'iperf3', '--server', '--one-off')
+  await sleep(200)
+  const argv = [...a!.sandbox(from).argv, 'iperf3', '--client', address, '--time', '3', '--omit', '1', '--json']
+  const { stdout } = await a!.start(...argv)
+  await b!.end('iperf3')
+  const { end } = JSON.parse(stdout) as { end: { sum_received: { bits_per_second: number } } }
+  return end.sum_received.bits_per_second / 1e9
+}
