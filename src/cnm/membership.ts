@@ -14,12 +14,12 @@ import type { Member, Network } from './types.js'
 export const memberOwner = (host: string): string => `host:${host}`
 
 /** The host's membership, or that of a host which has nothing of the network yet. */
-export const memberOf = ({ host, member }: Cluster, networkId: string): Member =>
-  member(networkId) ?? {
+export const memberOf = (cluster: Cluster, networkId: string): Member =>
+  cluster.member(networkId) ?? {
     networkId,
-    host,
+    host: cluster.host,
     addresses: [],
-    mac: hostMacOf(networkId, host),
+    mac: hostMacOf(networkId, cluster.host),
     dockerNetworkIds: [],
     assignedBy: 'tsnet',
   }

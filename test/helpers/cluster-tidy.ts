@@ -15,10 +15,10 @@ export function removeAllSandboxes(world: ClusterWorld): void {
   for (const host of world.hosts) removeEverything(host)
 }
 
-/** Nothing is left of a test on any host, nor in etcd but what hosts say of themselves. */
+/** Nothing is left of a test on any host, nor in etcd but what hosts say of themselves, and the guard of the pools. */
 export async function expectAsBefore(world: ClusterWorld, before: Map<string, string>): Promise<void> {
   const leftInEtcd = async (): Promise<string[]> =>
-    [...(await world.records()).keys()].filter(key => !/^(cluster|host|alive)\//.test(key))
+    [...(await world.records()).keys()].filter(key => !/^((cluster|host|alive)\/|ipam\/pools$)/.test(key))
   // what was deleted while etcd did not answer, hosts tell it later
   await until('etcd to be empty', async () => (await leftInEtcd()).length === 0).catch(() => {})
   expect(await leftInEtcd()).toEqual([])
