@@ -1,5 +1,5 @@
 import type { HostView } from '../cnm/cluster.js'
-import type { Member, Network, Peer } from '../cnm/types.js'
+import type { Host, Member, Network, Peer } from '../cnm/types.js'
 import { conflict, notFound } from '../errors.js'
 import { addressOf, holds } from '../net/subnets.js'
 import { del, put, type Store, unchanged } from '../store/store.js'
@@ -61,13 +61,26 @@ export class HostAdmin {
       throw conflict(`host ${name} is up: stop its daemon first, or remove it with --force`)
     // the host's own record goes last: until then the removal can be repeated
     await shared.txn([], [put(keys.removed(entry.value.id), { at: new Date().toISOString() }), del(keys.alive(name))])
-    await this.forget(name)
-    const now = await shared.get<HostRecord>(keys.host(name))
-    if (now !== undefined && now.value.id === entry.value.id) await shared.txn([unchanged(now)], [del(now.key)])
+    await this.#forget(name)
+    await this.#forgetRecord(name, entry.value.id)
   }
 
-  /** Delete what the store has of a host, but for the host's own record. */
-  async forget(name: string): Promise<void> {
+  /** This host had another name, or its name was another host's that is gone. */
+  async forgetFormer(name: string, { id, name: now }: Pick<Host, 'id' | 'name'>): Promise<void> {
+    const entry = await this.#deps.shared.get<HostRecord>(keys.host(name))
+    if (entry?.value.id !== id) return
+    await this.#forget(name)
+    if (name !== now) await this.#forgetRecord(name, id)
+  }
+
+  async #forgetRecord(name: string, id: string): Promise<void> {
+    const { shared } = this.#deps
+    const entry = await shared.get<HostRecord>(keys.host(name))
+    if (entry?.value.id === id) await shared.txn([unchanged(entry)], [del(entry.key), del(keys.alive(name))])
+  }
+
+  /** Delete what the store has of a host on networks, and its addresses. */
+  async #forget(name: string): Promise<void> {
     const { shared, releaseHost } = this.#deps
     for await (const [, records] of this.#byNetwork()) {
       const its = records.filter(({ value }) => value.host === name).map(({ key }) => del(key))

@@ -77,6 +77,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       local,
       member: id => this.#own.member(id),
       changed: (before, after) => this.#tell(listener => listener.networkChanged(before, after)),
+      lost: ({ name }) => this.#session.fail(conflict(`network ${name} is missing in it`)),
     })
     this.#own = new OwnRecords({
       shared,
@@ -152,7 +153,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     })
   }
 
-  /** What this host has part in, from its own store. To be called before anything else. */
+  /** What this host has part in, from its own store; before anything else. */
   async load(): Promise<void> {
     await this.#admission.load()
     await this.#own.load()
@@ -303,10 +304,10 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     await follow({ ...listing<VerifyRequest>(verifyKeys.requests), ...this.#verification.requests })
     await follow({
       ...listing<NetworkRecord>(keys.networks),
-      reset: entries => this.#networks.reset(entries, id => !this.#removed && this.#own.member(id) !== undefined),
+      reset: entries => this.#networks.reset(entries),
       apply: changes => this.#networks.apply(changes),
     })
-    for (const name of this.#formerNames) await this.#admin.forget(name)
+    for (const name of this.#formerNames) await this.#admin.forgetFormer(name, this.#deps.host)
     await this.#own.restoreNetworks({ removed: this.#removed })
     await this.#own.refresh()
     await this.#admission.settled()

@@ -38,6 +38,7 @@ export class Hosts {
   readonly records = {
     reset: (entries: readonly Entry<HostRecord>[]): void => {
       const names = new Set(entries.map(({ value }) => value.name))
+      if (!names.has(this.#deps.host)) this.#deps.ownDeleted()
       for (const name of this.#vteps.keys()) if (!names.has(name)) this.#setVtep(name, '')
       for (const { value } of entries) this.#setVtep(value.name, value.vtep)
     },

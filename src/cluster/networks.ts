@@ -22,6 +22,8 @@ export interface NetworksDeps {
   /** what this host has of a network */
   member: (networkId: string) => Member | undefined
   changed: (before: Network | undefined, after: Network | undefined) => void
+  /** Somebody else has deleted a network that this host has part in. */
+  lost: (network: Network) => void
 }
 
 /** The networks of the cluster, as the store tells them, each with what this host has of it. */
@@ -69,12 +71,10 @@ export class Networks {
     this.#known.set(record.id, { key: keys.network(record.id), value: record, revision: 0 })
   }
 
-  /** Networks that are not listed any more stay while `isKept`, as remembered. */
-  reset(entries: readonly Entry<NetworkRecord>[], isKept: (id: string) => boolean): void {
+  reset(entries: readonly Entry<NetworkRecord>[]): void {
     const listed = new Set(entries.map(({ value }) => value.id))
     for (const id of this.#deletedAt.keys()) if (!listed.has(id)) this.#deletedAt.delete(id)
-    for (const { value } of [...this.#known.values()])
-      if (!listed.has(value.id)) isKept(value.id) ? this.remember(value) : this.forget(value.id)
+    for (const id of [...this.#known.keys()]) if (!listed.has(id)) this.#gone(id)
     for (const entry of entries) this.#set(entry)
   }
 
@@ -83,7 +83,7 @@ export class Networks {
       if (change.type === 'put') {
         if (change.revision >= (this.#known.get(change.value.id)?.revision ?? 0)) this.#set(change)
       } else {
-        this.forget(idIn(change.key))
+        this.#gone(idIn(change.key))
         this.#deletedAt.delete(idIn(change.key))
       }
     }
@@ -182,6 +182,16 @@ export class Networks {
         if (!(error instanceof StoreConflict) || error.key !== key) throw error
         revision = 0
       }
+    }
+  }
+
+  /** What this host has part in is known on, as remembered: whether it goes or is made again is the next session's to say. */
+  #gone(id: string): void {
+    const record = this.record(id)
+    if (record === undefined || this.#deps.member(id) === undefined) this.forget(id)
+    else if (this.stands(id)) {
+      this.remember(record)
+      this.#deps.lost(record)
     }
   }
 

@@ -162,6 +162,7 @@ export class OwnRecords {
       if (leaving || networks.stands(member.networkId)) continue
       if (removed) {
         await this.forget(member.networkId)
+        networks.forget(member.networkId)
         continue
       }
       const { name } = network
@@ -235,13 +236,13 @@ export class OwnRecords {
   }
 
   /** What is new must be told to the others at once, or not be. */
-  #writing(networkId: string, work: () => Promise<void>): Promise<void> {
+  async #writing(networkId: string, work: () => Promise<void>): Promise<void> {
     const refuse = (): void => {
       const error = this.#deps.unreachable()
       if (error !== undefined) throw error
     }
     refuse()
-    return this.#locks.with(networkId, async () => {
+    await this.#locks.with(networkId, async () => {
       refuse()
       try {
         await work()

@@ -3,15 +3,27 @@ import { ClusterOfHosts } from '../../src/cluster/cluster.js'
 import type { ClusterListener } from '../../src/cnm/cluster.js'
 import type { Remote } from '../../src/cnm/driver.js'
 import type { Endpoint, Member, Network } from '../../src/cnm/types.js'
-import { unavailable } from '../../src/errors.js'
+import { notFound, unavailable } from '../../src/errors.js'
 import type { Log } from '../../src/log.js'
 import { MemoryStore } from '../../src/store/memory.js'
-import type { Change, Condition, Lease, Operation, Store } from '../../src/store/store.js'
+import {
+  type Change,
+  type Condition,
+  type Lease,
+  type Operation,
+  type Store,
+  StoreCompacted,
+} from '../../src/store/store.js'
 
 /** One host's way to the store: it can be cut off, and answers can be lost or late. */
 export class Line implements Store {
   #cut = new AbortController()
   #isCut = false
+  #compacted = false
+  #leases = 0
+  #endedLeases = 0
+  /** how many there have been */
+  watches = 0
   /** instead of the next answer to a transaction, which has been carried out */
   loseAnswers = 0
   lateMs = 0
@@ -20,6 +32,7 @@ export class Line implements Store {
 
   cut(): void {
     this.#isCut = true
+    this.#compacted = false
     this.#cut.abort()
   }
 
@@ -40,17 +53,36 @@ export class Line implements Store {
       return revision
     })
 
+  /** End every watch as a store does that has forgotten what comes next. */
+  compact(): void {
+    this.#compacted = true
+    this.#cut.abort()
+    this.#cut = new AbortController()
+  }
+
   async *watch<T>(prefix: string, afterRevision: number, signal: AbortSignal): AsyncGenerator<Change<T>[]> {
     const cut = this.#cut.signal
+    this.watches++
     yield* this.store.watch<T>(prefix, afterRevision, AbortSignal.any([signal, cut]))
-    if (!signal.aborted) throw unavailable('the line is cut')
+    if (signal.aborted) return
+    throw this.#compacted ? new StoreCompacted(afterRevision + 1) : unavailable('the line is cut')
+  }
+
+  /** As a store does whose leases have run out while nothing was heard. */
+  endLeases(): void {
+    this.#endedLeases = this.#leases
   }
 
   lease = async (ttlMs: number): Promise<Lease> => {
     const lease = await this.#call(() => this.store.lease(ttlMs))
+    const nth = ++this.#leases
     return {
       id: lease.id,
-      keepAlive: () => this.#call(() => lease.keepAlive()),
+      keepAlive: () =>
+        this.#call(async () => {
+          if (nth <= this.#endedLeases) throw notFound('the lease has ended')
+          await lease.keepAlive()
+        }),
       revoke: () => this.#call(() => lease.revoke()),
     }
   }
@@ -81,7 +113,7 @@ export class TestHost {
   constructor(
     shared: Store,
     readonly name: string,
-    readonly options: { id?: string; local?: Store; leaseMs?: number; vtep?: string } = {},
+    public options: { id?: string; local?: Store; leaseMs?: number; vtep?: string } = {},
   ) {
     this.line = new Line(shared)
     this.local = options.local ?? new MemoryStore()
@@ -134,9 +166,8 @@ export class TestHost {
     }
   }
 
-  /** Nothing here is on the network any more. */
-  leave(networkId: string): Promise<void> {
-    return this.cluster.reduceMember(this.member(networkId))
+  async leave(networkId: string): Promise<void> {
+    await this.cluster.reduceMember(this.member(networkId))
   }
 
   /** As a controller connects: an endpoint of which the others cannot be told is not joined. */
@@ -174,7 +205,7 @@ export class TestHost {
       pausesMs: { shortest: 2, longest: 20 },
       leaseMs: options.leaseMs ?? 10_000,
       releaseHost: async host => void released.push(host),
-      releaseAddress: async (pool, address, owner) => void released.push(`${pool} ${address} ${owner}`),
+      releaseAddress: async (pool, address, host) => void released.push(`${pool} ${address} ${host}`),
     })
     cluster.setUnderlay({ vtep: options.vtep ?? `192.0.2.${name.replace(/\D/g, '')}`, link: 'eth0' })
     return cluster
@@ -187,7 +218,6 @@ export class TestHost {
           .filter(endpoint => endpoint.networkId === networkId)
           .map(endpoint => ({ endpoint, sandbox: `sandbox-of-${endpoint.name}` })),
       reclaim: async () => void this.reclaims++,
-      verify: async () => ({ checked: [], found: [] }),
       up: async () => void this.ups++,
       down: because => void this.told.push(`down: ${because}`),
       networkChanged: (before, after) => void this.told.push(`network ${before?.name ?? '-'} -> ${after?.name ?? '-'}`),
@@ -249,3 +279,44 @@ export const remoteOf = ({ mac, addresses }: Endpoint, vtep: string): Remote => 
   addresses: addresses.map(address => address.replace(/\/\d+$/, '')),
   vtep,
 })
+
+export const blue = networkOf('blue')
+export const web = endpointOf(blue, 'web', '10.50.0.2')
+export const db = endpointOf(blue, 'db', '10.50.0.3')
+
+const hosts: TestHost[] = []
+
+export async function closeHosts(): Promise<void> {
+  for (const host of hosts.splice(0)) {
+    host.line.mend()
+    await host.cluster.close()
+  }
+}
+
+/** Not up yet, perhaps. */
+export async function startHost(shared: Store, name: string, options: TestHost['options'] = {}): Promise<TestHost> {
+  const host = new TestHost(shared, name, options)
+  hosts.push(host)
+  return await host.start()
+}
+
+type Hosts = [TestHost, TestHost, TestHost]
+/** h1, h2 and h3. */
+export async function startHosts(shared: Store = new MemoryStore()): Promise<Hosts> {
+  const start = async (name: string): Promise<TestHost> => await (await startHost(shared, name)).up()
+  return [await start('h1'), await start('h2'), await start('h3')]
+}
+
+/** Three hosts that know network blue, the first two of them members. */
+export async function startBlue(shared: Store = new MemoryStore()): Promise<Hosts> {
+  const started = await startHosts(shared)
+  const [h1, h2, h3] = started
+  await h1.cluster.createNetwork(blue, ['vni/4100'])
+  for (const host of [h2, h3])
+    await until(
+      () => host.cluster.networks().length === 1,
+      () => `${host.name} knows the network`,
+    )
+  for (const host of [h1, h2]) await host.cluster.putMember(host.member(blue.id))
+  return started
+}

@@ -2,34 +2,20 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { keys } from '../../src/cluster/keys.js'
 import { MemoryStore } from '../../src/store/memory.js'
 import { StoreConflict } from '../../src/store/store.js'
-import { endpointOf, networkOf, remoteOf, TestHost, until } from '../helpers/hosts-in-memory.js'
+import {
+  blue,
+  closeHosts,
+  db,
+  endpointOf,
+  networkOf,
+  remoteOf,
+  startBlue,
+  type TestHost,
+  until,
+  web,
+} from '../helpers/hosts-in-memory.js'
 
-const hosts: TestHost[] = []
-afterEach(async () => {
-  for (const host of hosts.splice(0)) await host.cluster.close()
-})
-
-type Hosts = [TestHost, TestHost, TestHost]
-async function startHosts(shared = new MemoryStore()): Promise<Hosts> {
-  const started: Hosts = [new TestHost(shared, 'h1'), new TestHost(shared, 'h2'), new TestHost(shared, 'h3')]
-  hosts.push(...started)
-  for (const host of started) await (await host.start()).up()
-  return started
-}
-
-/** Three hosts, the first two of them on network blue. */
-async function startBlue(shared = new MemoryStore()): Promise<Hosts> {
-  const started = await startHosts(shared)
-  const [h1, h2, h3] = started
-  await h1.cluster.createNetwork(blue, ['vni/4100'])
-  for (const host of [h2, h3])
-    await until(
-      () => host.cluster.networks().length === 1,
-      () => `${host.name} knows the network`,
-    )
-  for (const host of [h1, h2]) await host.cluster.putMember(host.member(blue.id))
-  return started
-}
+afterEach(closeHosts)
 
 const vtep = (host: TestHost): string => host.cluster.underlay().vtep
 const told = (host: TestHost, times: number) =>
@@ -37,9 +23,6 @@ const told = (host: TestHost, times: number) =>
     () => host.remoteChanges.length >= times,
     () => `${host.name} is told ${times} times: ${JSON.stringify(host.remoteChanges)}`,
   )
-const blue = networkOf('blue')
-const web = endpointOf(blue, 'web', '10.50.0.2')
-const db = endpointOf(blue, 'db', '10.50.0.3')
 
 describe('networks', () => {
   test('are known on all hosts under one id, and only the others are told', async () => {
@@ -100,11 +83,11 @@ describe('networks', () => {
 
   test('that are gone take no endpoint and no member', async () => {
     const shared = new MemoryStore()
-    const [h1] = await startBlue(shared)
+    const [h1, , h3] = await startBlue(shared)
     await shared.txn([], [{ type: 'delete', key: keys.network(blue.id) }])
-    await expect(h1.cluster.publish(web, 'web')).rejects.toMatchObject({ kind: 'NotFound' })
-    await expect(h1.cluster.putMember(h1.member('f'.repeat(64)))).rejects.toMatchObject({ kind: 'NotFound' })
-    expect(h1.cluster.member('f'.repeat(64))).toBeUndefined()
+    await expect(h3.cluster.publish(web, 'web')).rejects.toMatchObject({ kind: 'NotFound' })
+    await expect(h3.cluster.putMember(h3.member('f'.repeat(64)))).rejects.toMatchObject({ kind: 'NotFound' })
+    expect(h3.cluster.member('f'.repeat(64))).toBeUndefined()
   })
 })
 
