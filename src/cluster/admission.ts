@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { KeyedLock } from '../locks.js'
 import { absent, type Condition, type Entry, put, type Store, StoreConflict, unchanged } from '../store/store.js'
 import { type AliveRecord, type ClusterRecord, type HostRecord, keys, localKeys, type MemberRecord } from './keys.js'
 import { Refused } from './session.js'
@@ -7,8 +8,8 @@ export interface AdmissionDeps {
   shared: Store
   local: Store
   where: string
-  /** this host's name */
-  name: string
+  /** as it is now */
+  host: () => HostRecord
   records: () => MemberRecord[]
   /** Forget all memberships: they are another cluster's, and given up. */
   forgetAll: () => Promise<void>
@@ -24,7 +25,10 @@ export interface Admitted {
 /** Whether this host may use the shared store as what it is, and under its name. */
 export class Admission {
   readonly #deps: AdmissionDeps
+  readonly #locks = new KeyedLock()
   #remembered: ClusterRecord | undefined
+  /** as the store has it */
+  #toldVtep: string | undefined
 
   constructor(deps: AdmissionDeps) {
     this.#deps = deps
@@ -48,12 +52,13 @@ export class Admission {
         )
       await forgetAll()
     }
-    if (known?.id !== id) await this.#remember({ id, host: known?.host ?? this.#deps.name })
+    if (known?.id !== id) await this.#remember({ id, host: known?.host ?? this.#name })
   }
 
   /** @throws {Refused} a host of this name is up that is not this one */
-  async announce(lease: string, mine: HostRecord): Promise<Admitted> {
-    const { shared } = this.#deps
+  async announce(lease: string): Promise<Admitted> {
+    const { shared, host } = this.#deps
+    const mine = host()
     const [hostEntry, aliveEntry, removed] = [
       await shared.get<HostRecord>(keys.host(mine.name)),
       await shared.get<AliveRecord>(keys.alive(mine.name)),
@@ -71,6 +76,7 @@ export class Admission {
         { type: 'put', key: keys.alive(mine.name), value: { id: mine.id } satisfies AliveRecord, lease },
       ],
     )
+    this.#toldVtep = mine.vtep
     const former = this.#remembered?.host ?? mine.name
     return {
       formerNames: [
@@ -81,10 +87,24 @@ export class Admission {
     }
   }
 
+  /** Called twice at once, one after the other, each with what is so then: the last one is right. */
+  tellVtep(): Promise<void> {
+    return this.#locks.with('vtep', async () => {
+      const mine = this.#deps.host()
+      if (mine.vtep === this.#toldVtep) return
+      await this.#deps.shared.txn([], [put(keys.host(mine.name), mine)])
+      this.#toldVtep = mine.vtep
+    })
+  }
+
   /** Nothing is left under former names. */
   async settled(): Promise<void> {
     const known = this.#remembered
-    if (known !== undefined && known.host !== this.#deps.name) await this.#remember({ ...known, host: this.#deps.name })
+    if (known !== undefined && known.host !== this.#name) await this.#remember({ ...known, host: this.#name })
+  }
+
+  get #name(): string {
+    return this.#deps.host().name
   }
 
   /** A store that has none yet becomes this host's cluster: a new one, or the one whose store was lost. */

@@ -2,7 +2,6 @@ import type { Cluster, ClusterListener, HostReport, HostView } from '../cnm/clus
 import type { OtherHosts, Remote } from '../cnm/driver.js'
 import type { Endpoint, Host, Member, Network, Peer } from '../cnm/types.js'
 import { conflict, kindOf, messageOf, unavailable } from '../errors.js'
-import { KeyedLock } from '../locks.js'
 import type { Log } from '../log.js'
 import { addressOf } from '../net/subnets.js'
 import { del, put, type Store, StoreConflict } from '../store/store.js'
@@ -61,9 +60,6 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   #attempt: Attempt | undefined
   #listener: ClusterListener | undefined
   #underlay: Underlay | undefined
-  /** as the store has it */
-  #toldVtep: string | undefined
-  readonly #locks = new KeyedLock()
   #upWork = Promise.resolve()
   #removed = false
   #formerNames: string[] = []
@@ -108,7 +104,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       shared,
       local,
       where,
-      name: host,
+      host: () => this.#hostRecord(),
       records: () => this.#own.records(),
       forgetAll: async () => {
         for (const { member } of this.#own.records()) await this.#own.forget(member.networkId)
@@ -137,9 +133,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       pausesMs,
       announce: async lease => {
         await this.#admission.checkCluster()
-        const record = this.#hostRecord()
-        const { formerNames, removed } = await this.#admission.announce(lease.id, record)
-        this.#toldVtep = record.vtep
+        const { formerNames, removed } = await this.#admission.announce(lease.id)
         this.#formerNames = formerNames
         this.#removed = removed
       },
@@ -176,7 +170,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   /** The underlay has another address now, or none. */
   setUnderlay(underlay: Underlay | undefined): void {
     this.#underlay = underlay
-    if (this.#session.unreachable() === undefined) this.#tellUnderlay().catch(error => this.#session.fail(error))
+    if (this.#session.unreachable() === undefined) this.#admission.tellVtep().catch(error => this.#session.fail(error))
   }
 
   get host(): string {
@@ -223,7 +217,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
 
   async reduceMember(member: Member): Promise<void> {
     await this.#own.reduceMember(member)
-    if (this.#own.member(member.networkId) === undefined) this.#followed.delete(member.networkId)
+    if (this.member(member.networkId) === undefined) this.#followed.delete(member.networkId)
   }
 
   publish(endpoint: Endpoint, sandbox: string): Promise<void> {
@@ -315,21 +309,11 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     this.#attempt = attempt
     this.#followed.begin()
     open()
-    await this.#tellUnderlay()
+    await this.#admission.tellVtep()
     await this.#listener?.reclaim()
     await Promise.all(this.#own.records().map(({ member }) => this.#followed.ensure(member.networkId, attempt)))
     await this.#networks.dropAttempts()
     if (this.#removed) await shared.txn([], [del(keys.removed(this.#deps.host.id))])
-  }
-
-  /** One after the other, each with what is so then: the last one is right. */
-  #tellUnderlay(): Promise<void> {
-    return this.#locks.with('underlay', async () => {
-      const record = this.#hostRecord()
-      if (record.vtep === this.#toldVtep) return
-      await this.#deps.shared.txn([], [put(keys.host(this.host), record)])
-      this.#toldVtep = record.vtep
-    })
   }
 
   #hostRecord(): HostRecord {

@@ -105,21 +105,23 @@ export class OwnRecords {
     })
   }
 
-  /** With no address and no Docker network nothing is left of a membership. */
+  /** With nothing of the network left the membership ends. */
   reduceMember(member: Member): Promise<void> {
-    const { networkId } = member
+    const { networkId, addresses, dockerNetworkIds } = member
+    const ends = addresses.length === 0 && dockerNetworkIds.length === 0
     return this.#locks.with(networkId, async () => {
       const record = this.#members.get(networkId)
       if (record === undefined) return
-      const leaving = member.addresses.length === 0 && member.dockerNetworkIds.length === 0
-      await this.#remember({ member, network: record.network, ...(leaving && { leaving }) })
-      const key = keys.member(networkId, this.#deps.host)
-      const told = await this.#tell(() =>
-        leaving
-          ? this.#deps.shared.txn([], [del(key)])
-          : this.#deps.networks.whileStands(networkId, [put(key, member)]),
-      )
-      if (told && leaving) await this.forget(networkId)
+      const { shared, host, networks } = this.#deps
+      const key = keys.member(networkId, host)
+      if (ends) {
+        // the record here goes last: while it is there, the others' may be
+        await this.#remember({ ...record, member, leaving: true })
+        if (await this.#tell(() => shared.txn([], [del(key)]))) await this.forget(networkId)
+      } else {
+        await this.#remember({ ...record, member })
+        await this.#tell(() => networks.whileStands(networkId, [put(key, member)]))
+      }
     })
   }
 

@@ -93,7 +93,7 @@ describe('while the store does not answer', () => {
     }
     await h1.disconnect(web)
     await h2.disconnect(endpointOf(blue, 'other', '10.50.0.4'))
-    await h2.cluster.deleteMember(blue.id)
+    await h2.leave(blue.id)
     expect(h2.cluster.member(blue.id)).toBeUndefined()
     expect(await keysIn(shared, keys.on(blue.id))).toHaveLength(5)
     await h2.restart()
@@ -214,7 +214,7 @@ describe('a store that is older than it was', () => {
   test('and has another network under the name: the log says what to do, and this host goes on with what it has', async () => {
     const shared = new MemoryStore()
     const [h1, h2, h3] = await startBlue(shared)
-    await h2.cluster.deleteMember(blue.id)
+    await h2.leave(blue.id)
     await h1.connect(web)
     h1.line.cut()
     await h1.down()
@@ -253,7 +253,7 @@ describe('the store of another cluster', () => {
     expect(moved.cluster.downBecause()).toContain("start the daemon with that one's --store, or first disconnect")
     expect(moved.cluster.downBecause()).toContain('blue')
     expect(await keysIn(other, 'host/')).toEqual(['host/h9'])
-    await moved.cluster.deleteMember(blue.id)
+    await moved.leave(blue.id)
     await moved.up()
     expect(moved.cluster.networks()).toEqual([])
   })

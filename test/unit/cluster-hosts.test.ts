@@ -105,7 +105,7 @@ describe('a host that is removed', () => {
     expect(h1.released).toEqual(['h2'])
     expect(await keysIn(shared, 'host/')).toEqual(['host/h1', 'host/h3'])
     expect(await keysIn(shared, keys.on(blue.id))).toEqual([keys.member(blue.id, 'h1')])
-    await h1.cluster.deleteMember(blue.id)
+    await h1.leave(blue.id)
     await h1.cluster.deleteNetwork(blue, ['vni/4100'])
   })
 
@@ -115,7 +115,7 @@ describe('a host that is removed', () => {
     await h2.connect(web)
     await kill(shared, h2)
     await h1.cluster.removeHost('h2', { force: false })
-    await h1.cluster.deleteMember(blue.id)
+    await h1.leave(blue.id)
     await h1.cluster.deleteNetwork(blue, ['vni/4100'])
     h2.line.mend()
     await h2.up()

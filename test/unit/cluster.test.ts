@@ -83,7 +83,7 @@ describe('networks', () => {
 
   test('that are gone take no endpoint and no member', async () => {
     const shared = new MemoryStore()
-    const [h1, , h3] = await startBlue(shared)
+    const [, , h3] = await startBlue(shared)
     await shared.txn([], [{ type: 'delete', key: keys.network(blue.id) }])
     await expect(h3.cluster.publish(web, 'web')).rejects.toMatchObject({ kind: 'NotFound' })
     await expect(h3.cluster.putMember(h3.member('f'.repeat(64)))).rejects.toMatchObject({ kind: 'NotFound' })
