@@ -41,8 +41,8 @@ export interface Cluster {
 
   /** Endpoints on other hosts, of networks that this host is a member of. */
   peers(): readonly Peer[]
-  /** The same of any one network, asked of the store. @throws {NetError} Unavailable */
-  readNetwork(networkId: string): Promise<{ peers: Peer[]; members: Member[] }>
+  /** The same of any one network, asked of the store; `remotes` is what drivers make of it. @throws {NetError} Unavailable */
+  readNetwork(networkId: string): Promise<{ peers: Peer[]; members: Member[]; remotes: Remote[] }>
 
   /** @throws {NetError} Unavailable */
   hosts(): Promise<HostView[]>
@@ -53,8 +53,6 @@ export interface Cluster {
   /** Forget one endpoint of a host that is down, with its addresses. @throws {NetError} Conflict: the host is up */
   removePeer(peer: Peer): Promise<void>
 
-  /** What is behind the other hosts' VTEPs on a network, asked of the store. @throws {NetError} Unavailable */
-  readRemotes(networkId: string): Promise<Remote[]>
   /**
    * Have every host on a network, this one included, say what it finds wrong there, as its `ClusterListener.verify` does;
    * in the order of their names. Waits `timeoutMs` for those that are up. @throws {NetError} Unavailable

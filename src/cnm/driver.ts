@@ -1,5 +1,5 @@
 import type { OptionHelp } from '../options.js'
-import type { Endpoint, Family, Network, PortBinding, Route, Sandbox, StaticNeighbour } from './types.js'
+import type { Endpoint, Family, Member, Network, PortBinding, Route, Sandbox, StaticNeighbour } from './types.js'
 
 /** One difference between what should be and what is, and how to remove it. `tsnet reconcile --dry-run` prints the words. */
 export interface Step {
@@ -68,6 +68,12 @@ export interface OtherHosts {
  * what is on other hosts, and whether the other hosts' own addresses answer.
  */
 export type OverlayCheck = 'links' | 'mtu' | 'fdb' | 'neighbours' | 'reach'
+
+/** What other hosts have of a network. */
+export interface OthersOnNetwork {
+  remotes: readonly Remote[]
+  members: readonly Member[]
+}
 
 /** One thing that is wrong. */
 export interface Finding {
@@ -139,9 +145,9 @@ export interface Driver<Options = unknown> {
   updateRemotes?(network: Network<Options>, before: readonly Remote[], after: readonly Remote[]): void
   /**
    * Compare what this host should have of the network with what the kernel has, and try to reach the other hosts; changes
-   * nothing. `remotes` is everything on other hosts, as the cluster's store has it at this moment.
+   * nothing. `others` is everything on other hosts, as the cluster's store has it at this moment.
    */
-  verify?(wanted: WantedNetwork<Options>, remotes: readonly Remote[]): Promise<Findings>
+  verify?(wanted: WantedNetwork<Options>, others: OthersOnNetwork): Promise<Findings>
 }
 
 /** All kinds of network together. */

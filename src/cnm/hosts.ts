@@ -98,6 +98,8 @@ async function look(deps: EndpointDeps, networkId: string): Promise<Findings> {
   const endpoints = deps.state.endpointsOfNetwork(networkId).filter(({ state }) => state === 'joined')
   if (endpoints.length === 0) return { checked: [], found: [] }
   const wanted = { network, endpoints: endpoints.map(endpoint => wiringOf(deps, endpoint)) }
-  const remotes = await clusterOf(deps).readRemotes(networkId)
-  return (await deps.drivers.get(network.driver).verify?.(wanted, remotes)) ?? { checked: [], found: [] }
+  const cluster = clusterOf(deps)
+  const { remotes, members } = await cluster.readNetwork(networkId)
+  const others = { remotes, members: members.filter(({ host }) => host !== cluster.host) }
+  return (await deps.drivers.get(network.driver).verify?.(wanted, others)) ?? { checked: [], found: [] }
 }

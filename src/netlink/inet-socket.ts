@@ -8,12 +8,12 @@ import { inNetns, type Netns } from './netns.js'
 // its own later, on whichever thread and in whichever namespace that is. The socket keeps its namespace alive.
 
 // asm-generic/socket.h, linux/in.h, bits/socket.h
-const afInet = 2
-const afInet6 = 10
+export const afInet = 2
+export const afInet6 = 10
 const sockStream = 1
 const sockDgram = 2
-const sockNonblock = 0o4000
-const sockCloexec = 0o2000000
+export const sockNonblock = 0o4000
+export const sockCloexec = 0o2000000
 const solSocket = 1
 const soReuseaddr = 2
 const soRcvbuf = 8
@@ -40,7 +40,7 @@ export interface InetAddress {
   port: number
 }
 
-const sockaddrOf = ({ address, port }: InetAddress): Buffer =>
+export const sockaddrOf = ({ address, port }: InetAddress): Buffer =>
   isIPv6(address)
     ? encode(sockaddrIn6, { family: afInet6, port, flow: 0, address, scope: 0 })
     : encode(sockaddrIn, { family: afInet, port, address })

@@ -72,6 +72,9 @@ export const socket = declare<(domain: number, type: number, protocol: number) =
 export const bind = declare<(fd: number, address: Buffer, length: number) => number>(
   'int bind(int fd, const void *address, uint32_t length)',
 )
+export const connect = declare<(fd: number, address: Buffer, length: number) => number>(
+  'int connect(int fd, const void *address, uint32_t length)',
+)
 export const listen = declare<(fd: number, backlog: number) => number>('int listen(int fd, int backlog)')
 export const setsockopt = declare<(fd: number, level: number, name: number, value: number[], length: number) => number>(
   'int setsockopt(int fd, int level, int name, const int *value, uint32_t length)',

@@ -1,8 +1,9 @@
 import { randomInt } from 'node:crypto'
-import type { HostAddresses, Remote, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
+import type { Findings, HostAddresses, OthersOnNetwork, Remote, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
 import { conflict, invalid } from '../../errors.js'
 import type { FilteredNetwork } from '../../firewall/rules.js'
 import { addressOf, hostOverlap } from '../../net/subnets.js'
+import type { Link } from '../../netlink/objects.js'
 import { helpOf, parseOptions } from '../../options.js'
 import { BridgedDriver } from '../bridged/driver.js'
 import type { BridgeShape } from '../bridged/links.js'
@@ -11,6 +12,7 @@ import { checkNetworkRoutes } from '../routes.js'
 import { compareEntries, type Difference, KnownEntries, letGo } from './entries.js'
 import { bridgeNameOf, bridgeShapeOf, type OverlayNetwork, usualMtu, vxlanNameOf, vxlanSteps } from './links.js'
 import { firstChosenVni, lastVni, type OverlayOptions, overlayOptions } from './options.js'
+import { entryFindings, linkFindings, mtuFindings, reachFindings } from './verify.js'
 
 /**
  * One segment over many hosts: on each, a bridge and beside the endpoints a vxlan link as its port (RFC 7348). Which MAC address
@@ -168,6 +170,21 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     ]
   }
 
+  async verify(wanted: WantedNetwork<OverlayOptions>, others: OthersOnNetwork): Promise<Findings> {
+    const { kernel } = this.deps
+    const { network, endpoints } = wanted
+    const steps = [...(await super.plan([wanted])), ...this.#vxlanSteps(network, () => undefined)]
+    const found = [
+      ...linkFindings(steps),
+      ...mtuFindings(kernel, wanted, usualMtu(kernel, this.deps.others.underlay())),
+    ]
+    const links = this.#links(network)
+    if (links === undefined) return { checked: ['links', 'mtu'], found }
+    const { requests } = this.#difference(endpoints, links, this.#knownOf(network, links, others.remotes))
+    found.push(...entryFindings(requests, [links.vxlan, links.bridge]), ...(await reachFindings(network, others)))
+    return { checked: ['links', 'mtu', 'fdb', 'neighbours', 'reach'], found }
+  }
+
   /** Make the kernel's entries what is known of the other hosts. Nothing where the links are not there, or nothing is known yet. */
   #agree(network: OverlayNetwork, endpoints: readonly Wiring[], { announce }: { announce: boolean }): void {
     const difference = this.#compare(network, endpoints)
@@ -177,26 +194,37 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
   }
 
   #compare(network: OverlayNetwork, endpoints: readonly Wiring[]): (Difference & { bridge: number }) | undefined {
-    const { kernel, others } = this.deps
     const links = this.#links(network)
-    const remotes = others.remotes(network.id)
+    const remotes = this.deps.others.remotes(network.id)
     this.#known.delete(network.id)
     if (links === undefined || remotes === undefined) return undefined
-    const { vxlan, bridge } = links
-    const known = new KnownEntries(vxlan.index, bridge.index, vxlan.vxlan?.local ?? '', remotes, this.#floods(network))
+    const known = this.#knownOf(network, links, remotes)
     this.#known.set(network.id, known)
+    return { ...this.#difference(endpoints, links, known), bridge: links.bridge.index }
+  }
+
+  #knownOf(network: OverlayNetwork, { vxlan, bridge }: Links, remotes: readonly Remote[]): KnownEntries {
+    return new KnownEntries(vxlan.index, bridge.index, vxlan.vxlan?.local ?? '', remotes, this.#floods(network))
+  }
+
+  #difference(endpoints: readonly Wiring[], { vxlan, bridge }: Links, known: KnownEntries): Difference {
     const { vteps, macs, floods } = known.wanted()
     const own = new Set(endpoints.flatMap(({ endpoint }) => [endpoint.mac, ...endpoint.addresses.map(addressOf)]))
     const foreign = (entries: ReadonlyMap<string, string>) => new Map([...entries].filter(([key]) => !own.has(key)))
     const want = { vteps: foreign(vteps), macs: foreign(macs), floods }
-    return { ...compareEntries(kernel, vxlan, bridge.index, want), bridge: bridge.index }
+    return compareEntries(this.deps.kernel, vxlan, bridge.index, want)
   }
 
-  #links(network: OverlayNetwork) {
+  #links(network: OverlayNetwork): Links | undefined {
     const vxlan = this.deps.kernel.link(vxlanNameOf(network))
     const bridge = this.deps.kernel.link(bridgeNameOf(network))
     return vxlan === undefined || bridge === undefined ? undefined : { vxlan, bridge }
   }
+}
+
+interface Links {
+  vxlan: Link
+  bridge: Link
 }
 
 /** The network is on this host for as long as an endpoint is. */
