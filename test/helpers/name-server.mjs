@@ -25,7 +25,10 @@ const endpoints = Array.from({ length: Number(count) }, (_, i) => ({
   state: 'joined',
 }))
 const server = new NameServer({ log: noLog })
-server.update({ networks: () => [network], sandboxes: () => sandboxes, endpoints: () => endpoints }, 'everything')
+server.update(
+  { networks: () => [network], sandboxes: () => sandboxes, endpoints: () => endpoints, peers: () => [] },
+  'everything',
+)
 console.log('ready')
 for await (const _ of createInterface({ input: process.stdin })) {
   const { user, system } = process.cpuUsage()
