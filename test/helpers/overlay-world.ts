@@ -1,4 +1,6 @@
+import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import type { Driver, OtherHosts, Remote, Step, WantedNetwork, Wiring } from '../../src/cnm/driver.js'
 import type { Endpoint, Network, Subnet } from '../../src/cnm/types.js'
 import { createDrivers } from '../../src/drivers/index.js'
@@ -8,12 +10,14 @@ import { unavailable } from '../../src/errors.js'
 import { createFirewall, type Firewall } from '../../src/firewall/firewall.js'
 import { ensureForeignAccept } from '../../src/firewall/foreign.js'
 import { HostPorts } from '../../src/firewall/host-ports.js'
+import type { Runner } from '../../src/firewall/nft.js'
 import { openRunner } from '../../src/firewall/runner.js'
 import { noLog } from '../../src/log.js'
 import { hostMacOf, randomId, randomMac, shortId } from '../../src/names.js'
 import { addressOf, holds, withPrefixLength } from '../../src/net/subnets.js'
 import { Kernel } from '../../src/netlink/kernel.js'
 import { currentNetns, enterNetnsForGood, type Netns, openNetns } from '../../src/netlink/netns.js'
+import { until } from './machine.js'
 import { makeNetns, netnsPath, removeNetns, run, runJson, tryRun } from './netns.js'
 
 /**
@@ -25,10 +29,11 @@ import { makeNetns, netnsPath, removeNetns, run, runJson, tryRun } from './netns
 export type OverlayNetwork = Network<OverlayOptions>
 
 export class OverlayHost {
-  readonly kernel: Kernel
+  kernel: Kernel
   readonly endpoints = new Map<string, { network: OverlayNetwork; wiring: Wiring; netns: string }>()
   driver!: Driver<OverlayOptions>
   firewall!: Firewall
+  runner!: Runner
   plan!: (wanted: readonly WantedNetwork[]) => Promise<Step[]>
   vtep: string | undefined
   close: () => Promise<void> = async () => undefined
@@ -53,6 +58,7 @@ export class OverlayHost {
     this.enter()
     const { kernel } = this
     const runner = await openRunner('libnftables')
+    this.runner = runner
     this.firewall = createFirewall(runner)
     await this.firewall.ensure()
     const hostPorts = new HostPorts()
@@ -71,6 +77,13 @@ export class OverlayHost {
       runner.close()
       kernel.close()
     }
+  }
+
+  /** The daemon ends and starts again: what it knew is gone, what it made is not. */
+  async restart(): Promise<void> {
+    await this.close()
+    this.kernel = Kernel.open(this.netns)
+    await this.start()
   }
 
   others(): OtherHosts {
@@ -120,6 +133,17 @@ export class OverlayHost {
   own(network: OverlayNetwork): Remote {
     const addresses = this.view(network).subnets.flatMap(({ hostAddress }) => hostAddress ?? [])
     return { mac: hostMacOf(network.id, this.name), addresses, vtep: this.vtep ?? '' }
+  }
+
+  /** Everything that networks leave traces in. */
+  snapshot(): string {
+    const elements = this.run('nft', '-j', 'list', 'table', 'inet', 'tsnet').match(/"elem"/g) ?? []
+    const neighbours = this.run('ip', 'neigh', 'show', 'nud', 'permanent')
+    // less the multicast groups that every link is in
+    const forwarding = this.run('bridge', 'fdb').replace(/^(33:33|01:00).*\n/gm, '')
+    return [this.run('ip', '-br', 'address'), forwarding, neighbours, `${elements.length} sets with elements`].join(
+      '\n',
+    )
   }
 
   run(...command: string[]): string {
@@ -300,7 +324,54 @@ export class OverlayWorld {
     const own = this.#told.find(one => one.host === host && one.networkId === network.id)!.remote
     this.tell(network.id, host, [own], [])
   }
+
+  /** The cluster has this of a host, without having said so yet. */
+  set(networkId: string, host: OverlayHost, remotes: readonly Remote[]): void {
+    this.#told = this.#told.filter(one => one.host !== host || one.networkId !== networkId)
+    for (const remote of remotes) this.#told.push({ networkId, host, remote })
+  }
+
+  /** A host has another address, and the others are told. */
+  async moveHost(host: OverlayHost, vtep: string): Promise<void> {
+    host.vtep = vtep
+    for (const { networkId, remote } of this.#told.filter(one => one.host === host)) {
+      const moved = { ...remote, vtep }
+      for (const [netns, known] of this.#remoteOf) if (known === remote) this.#remoteOf.set(netns, moved)
+      this.tell(networkId, host, [remote], [moved])
+    }
+  }
+
+  async detachAll(): Promise<void> {
+    for (const host of this.hosts) for (const netns of [...host.endpoints.keys()]) await this.detach(host, netns)
+  }
 }
 
 export const reaches = (from: string, address: string, ...more: string[]): boolean =>
   tryRun(from, 'ping', '-c', '1', '-W', '2', ...more, address).status === 0
+
+/**
+ * What a link of a namespace sees while `work` runs: a line for each packet, the inner one included, as tcpdump prints it. A
+ * datagram to port 9 of an address behind the link shows that all before it have been seen.
+ */
+export async function captured(netns: string, link: string, behind: string, work: () => unknown): Promise<string[]> {
+  const argv = ['netns', 'exec', netns, 'tcpdump', '-i', link, '--immediate-mode', '-lnve']
+  const child = spawn('ip', argv, { stdio: ['ignore', 'pipe', 'pipe'] })
+  let said = ''
+  let text = ''
+  child.stderr.on('data', chunk => {
+    said += chunk
+  })
+  child.stdout.on('data', chunk => {
+    text += chunk
+  })
+  const isMark = (packet: string): boolean => packet.includes(`${behind}.9: `)
+  await until('tcpdump to listen', () => said.includes('listening on'))
+  await work()
+  run(netns, 'bash', '-c', `echo > /dev/udp/${behind}/9`)
+  await until('tcpdump to see the mark', () => isMark(text))
+  child.kill('SIGINT')
+  await once(child, 'close')
+  // a packet begins with the time; the inner one and all details stand on lines of their own
+  const packets = text.replace(/\n(?!\d\d:\d\d:\d\d\.)/g, ' ').split('\n')
+  return packets.filter(packet => packet.trim() !== '' && !isMark(packet))
+}
