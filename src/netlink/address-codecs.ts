@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net'
 import { Address6 } from 'ip-address'
 import { be32, bytes, type Codec, map, octets } from './codec.js'
 
@@ -14,7 +15,7 @@ export const ip4 = map(be32, numberOfIp4, n => `${n >>> 24}.${(n >>> 16) & 255}.
 const ip6Size = 16
 
 function octetsOfIp6(text: string): Uint8Array {
-  if (!Address6.isValid(text) || /[/%]/.test(text)) throw new RangeError(`"${text}" is not an IPv6 address`)
+  if (!isIPv6(text) || text.includes('%')) throw new RangeError(`"${text}" is not an IPv6 address`)
   const found = new Address6(text).toUnsignedByteArray()
   const whole = new Uint8Array(ip6Size)
   whole.set(found, ip6Size - found.length)

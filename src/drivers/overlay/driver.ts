@@ -9,7 +9,7 @@ import { BridgedDriver } from '../bridged/driver.js'
 import type { BridgeShape } from '../bridged/links.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { checkNetworkRoutes } from '../routes.js'
-import { compareEntries, type Difference, KnownEntries, letGo } from './entries.js'
+import { applyAll, compareEntries, type Difference, KnownEntries, letGo } from './entries.js'
 import { bridgeNameOf, bridgeShapeOf, type OverlayNetwork, usualMtu, vxlanNameOf, vxlanSteps } from './links.js'
 import { firstChosenVni, lastVni, type OverlayOptions, overlayOptions } from './options.js'
 import { entryFindings, linkFindings, mtuFindings, reachFindings } from './verify.js'
@@ -123,8 +123,8 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
       return
     }
     const { requests, moved } = known.update(before, after, this.#floods(network))
-    kernel.apply(requests)
-    kernel.announce(known.bridge, moved)
+    applyAll(kernel, requests)
+    kernel.announce(known.bridge, moved.owners())
   }
 
   #floods({ id, options }: OverlayNetwork): readonly string[] {
@@ -136,8 +136,8 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     for (const { network } of wanted) if (!used.some(other => other.network === network)) this.#known.delete(network.id)
     const steps = await super.plan(used)
     for (const one of used) {
-      const filled = () => this.#agree(one.network, one.endpoints, { announce: true })
-      steps.push(...this.#vxlanSteps(one.network, filled), ...this.#entrySteps(one))
+      const fill = () => this.#agree(one.network, one.endpoints, { announce: true })
+      steps.push(...this.#vxlanSteps(one.network, fill), ...this.#entrySteps(one))
     }
     return steps
   }
@@ -150,16 +150,16 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     return super.elements(wanted.filter(isUsed))
   }
 
-  #vxlanSteps(network: OverlayNetwork, filled: () => void): Step[] {
+  #vxlanSteps(network: OverlayNetwork, fill: () => void): Step[] {
     const { kernel, others } = this.deps
     const link = kernel.link(vxlanNameOf(network))
     const bridge = kernel.link(bridgeNameOf(network))
-    return vxlanSteps(kernel, network, others, link, bridge, filled)
+    return vxlanSteps(kernel, network, others, link, bridge, fill)
   }
 
   #entrySteps({ network, endpoints }: WantedNetwork<OverlayOptions>): Step[] {
     const difference = this.#compare(network, endpoints)
-    if (difference === undefined || difference.requests.length === 0) return []
+    if (difference === undefined || difference.set + difference.removed === 0) return []
     const { set, removed } = difference
     return [
       {
@@ -189,8 +189,8 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
   #agree(network: OverlayNetwork, endpoints: readonly Wiring[], { announce }: { announce: boolean }): void {
     const difference = this.#compare(network, endpoints)
     if (difference === undefined) return
-    this.deps.kernel.apply(difference.requests)
-    if (announce) this.deps.kernel.announce(difference.bridge, difference.moved)
+    applyAll(this.deps.kernel, difference.requests)
+    if (announce) this.deps.kernel.announce(difference.bridge, difference.moved.owners())
   }
 
   #compare(network: OverlayNetwork, endpoints: readonly Wiring[]): (Difference & { bridge: number }) | undefined {

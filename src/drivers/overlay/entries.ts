@@ -1,8 +1,8 @@
+import { isIPv6 } from 'node:net'
 import type { Remote } from '../../cnm/driver.js'
 import { routeProtocol } from '../../marks.js'
-import { familyOf } from '../../net/subnets.js'
 import type { Kernel } from '../../netlink/kernel.js'
-import type { Link } from '../../netlink/objects.js'
+import type { FdbEntry, Link } from '../../netlink/objects.js'
 import {
   fdbAppend,
   fdbDelete,
@@ -12,7 +12,7 @@ import {
   type Request,
   tolerant,
 } from '../../netlink/requests.js'
-import { type Entries, Remotes } from './remotes.js'
+import { type Change, type Entries, Remotes } from './remotes.js'
 
 /** The entry for every MAC address that has none, and for what goes to all: one destination a host (vxlan_core.c, all_zeros_mac). */
 const everybody = '00:00:00:00:00:00'
@@ -36,9 +36,47 @@ const deleteFlood = (vxlan: number, vtep: string): Request =>
 export interface Difference {
   set: number
   removed: number
-  requests: Request[]
-  /** addresses that have another MAC address from now on */
-  moved: Map<string, string>
+  /** each made when it is asked for: all at once, ten thousand remotes' are more than the memory of short-lived objects holds */
+  requests: Iterable<Request>[]
+  moved: Moved
+}
+
+/** Requests sent at once. */
+const requestsAtOnce = 500
+
+export function applyAll(kernel: Kernel, requests: readonly Iterable<Request>[]): void {
+  let batch: Request[] = []
+  const flush = (): void => {
+    kernel.apply(batch)
+    batch = []
+  }
+  for (const list of requests) for (const request of list) if (batch.push(request) >= requestsAtOnce) flush()
+  flush()
+}
+
+function* lazily<T>(items: Iterable<T>, make: (item: T) => Iterable<Request>): Generator<Request> {
+  for (const item of items) yield* make(item)
+}
+
+/** So many new addresses are still announced, one by one. */
+const newAtOnce = 1_000
+
+/** Addresses that have another MAC address from now on than their neighbours may remember. */
+export class Moved {
+  readonly #changed = new Map<string, string>()
+  readonly #new = new Map<string, string>()
+
+  add(address: string, before: string | undefined, mac: string): void {
+    ;(before === undefined ? this.#new : this.#changed).set(address, mac)
+  }
+
+  /**
+   * What to announce. An address that is new now may have been there a while ago, so it is too; but not where so many come at
+   * once that nobody can have talked to them: every frame goes to every endpoint.
+   */
+  owners(): ReadonlyMap<string, string> {
+    return this.#new.size > newAtOnce ? this.#changed : new Map([...this.#changed, ...this.#new])
+  }
 }
 
 /** Everything that the links of one network should know of the other hosts. */
@@ -49,67 +87,62 @@ export interface WantedEntries extends Entries {
 
 /** Compare all of it: `bridge fdb show dev VXLAN`, `ip neighbour show dev BRIDGE nud permanent`. */
 export function compareEntries(kernel: Kernel, vxlan: Link, bridge: number, want: WantedEntries): Difference {
-  const difference: Difference = { set: 0, removed: 0, requests: [], moved: new Map() }
+  const difference: Difference = { set: 0, removed: 0, requests: [], moved: new Moved() }
   compareForwarding(kernel, vxlan, want, difference)
   const have = new Map<string, string | undefined>()
-  const stale: Request[] = []
+  const stale: string[] = []
   for (const { address, mac, state, protocol } of kernel.neighbours({ index: bridge })) {
     if (state !== 'permanent' || protocol !== routeProtocol) continue
     have.set(address, mac)
-    if (!want.macs.has(address)) stale.push(deleteMac(bridge, address))
+    if (!want.macs.has(address)) stale.push(address)
   }
   const missing = [...want.macs].filter(([address, mac]) => have.get(address) !== mac)
-  for (const [address, mac] of missing) difference.moved.set(address, mac)
-  add(
-    difference,
-    missing.map(([address, mac]) => setMac(bridge, address, mac)),
-    stale,
-  )
+  for (const [address, mac] of missing) difference.moved.add(address, have.get(address), mac)
+  remove(difference, stale, address => deleteMac(bridge, address))
+  set(difference, missing, ([address, mac]) => setMac(bridge, address, mac))
   return difference
 }
 
 function compareForwarding(kernel: Kernel, vxlan: Link, want: WantedEntries, difference: Difference): void {
   const { index } = vxlan
-  const remotes = new Map<string, string | undefined>()
+  const remotes = new Set<string>()
   const ports = new Set<string>()
   const floods = new Set<string>()
-  const stale: Request[] = []
-  for (const { mac, self, dst, state, port, vni, via } of kernel.fdb({ index })) {
+  const stale: FdbEntry[] = []
+  for (const entry of kernel.fdb({ index })) {
+    const { mac, self, dst = '', state, port, vni, via } = entry
     if (mac === vxlan.mac) continue
-    const plain = state === 'static' && port === undefined && vni === undefined && via === undefined
-    if (self && mac === everybody) {
-      if (dst !== undefined && want.floods.has(dst)) floods.add(dst)
-      else stale.push(fdbDelete({ index, mac, self, ...(dst === undefined ? {} : { dst }) }))
-    } else if (!want.vteps.has(mac)) stale.push(fdbDelete({ index, mac, self }))
-    else if (!plain) continue
-    else if (self) remotes.set(mac, dst)
-    else ports.add(mac)
+    const isPlain = port === undefined && vni === undefined && via === undefined
+    if (self && mac === everybody && isPlain && want.floods.has(dst)) floods.add(dst)
+    else if (self && state === 'static' && isPlain && want.vteps.get(mac) === dst) remotes.add(mac)
+    else if (!self && state === 'static' && want.vteps.has(mac)) ports.add(mac)
+    else stale.push(entry)
   }
-  const missing = [...want.vteps].filter(([mac, vtep]) => remotes.get(mac) !== vtep || !ports.has(mac))
-  add(
-    difference,
-    missing.map(([mac, vtep]) => setVtep(index, mac, vtep)),
-    stale,
-  )
+  const missing = [...want.vteps].filter(([mac]) => !remotes.has(mac) || !ports.has(mac))
   const quiet = [...want.floods].filter(vtep => !floods.has(vtep))
-  add(
-    difference,
-    quiet.map(vtep => addFlood(index, vtep)),
-    [],
-  )
+  // removed first: what is there in another shape may be in the way
+  remove(difference, stale, ({ mac, self, dst, port, vni, via }) => {
+    const to = { ...(dst && { dst }), ...(port && { port }), ...(vni && { vni }), ...(via && { via }) }
+    return fdbDelete({ index, mac, self, ...to })
+  })
+  set(difference, missing, ([mac, vtep]) => setVtep(index, mac, vtep))
+  set(difference, quiet, vtep => addFlood(index, vtep))
 }
 
-function add(difference: Difference, set: readonly Request[], removed: readonly Request[]): void {
-  difference.set += set.length
-  difference.removed += removed.length
-  // removed first: what is there in another shape may be in the way
-  difference.requests.push(...tolerant(removed, 'ENOENT'), ...set)
+function set<T>(difference: Difference, items: readonly T[], make: (item: T) => Request): void {
+  difference.set += items.length
+  difference.requests.push(lazily(items, item => [make(item)]))
+}
+
+function remove<T>(difference: Difference, items: readonly T[], make: (item: T) => Request): void {
+  difference.removed += items.length
+  difference.requests.push(lazily(items, item => tolerant(make(item), 'ENOENT')))
 }
 
 /** What we have told the kernel of one network's other hosts, so that a change costs no look at all the rest. */
 export class KnownEntries {
   readonly #remotes: Remotes
-  readonly #floods: Set<string>
+  #floods: ReadonlySet<string>
 
   constructor(
     readonly vxlan: number,
@@ -133,30 +166,34 @@ export class KnownEntries {
     after: readonly Remote[],
     floods: readonly string[],
   ): Pick<Difference, 'requests' | 'moved'> {
-    const requests: Request[] = []
-    const moved = new Map<string, string>()
+    const { vxlan, bridge } = this
     const here = (remotes: readonly Remote[]) => remotes.filter(remote => this.#isReachable(remote.vtep))
-    for (const { what, key, after: now } of this.#remotes.update(here(before), here(after)))
-      if (what === 'vtep')
-        requests.push(...(now === undefined ? deleteVtep(this.vxlan, key) : [setVtep(this.vxlan, key, now)]))
-      else if (now === undefined) requests.push(deleteMac(this.bridge, key))
-      else {
-        requests.push(setMac(this.bridge, key, now))
-        moved.set(key, now)
-      }
+    const changes = this.#remotes.update(here(before), here(after))
+    const moved = new Moved()
+    for (const { what, key, before: then, after: now } of changes)
+      if (what === 'mac' && now !== undefined) moved.add(key, then, now)
+    const requestsOf = ({ what, key, after: now }: Change): Request[] => {
+      if (what === 'vtep') return now === undefined ? deleteVtep(vxlan, key) : [setVtep(vxlan, key, now)]
+      return [now === undefined ? deleteMac(bridge, key) : setMac(bridge, key, now)]
+    }
+    const tell = (change: Change) => tolerant(requestsOf(change), 'ENOENT', 'ENODEV')
+    return { requests: [lazily(changes, tell), this.#updateFloods(floods)], moved }
+  }
+
+  #updateFloods(floods: readonly string[]): readonly Request[] {
     const wanted = new Set(floods.filter(other => this.#isReachable(other)))
-    for (const vtep of this.#floods)
-      if (!wanted.has(vtep) && this.#floods.delete(vtep)) requests.push(deleteFlood(this.vxlan, vtep))
-    for (const vtep of wanted)
-      if (!this.#floods.has(vtep)) {
-        this.#floods.add(vtep)
-        requests.push(addFlood(this.vxlan, vtep))
-      }
-    return { requests: [...tolerant(requests, 'ENOENT', 'ENODEV')], moved }
+    const gone = [...this.#floods].filter(vtep => !wanted.has(vtep))
+    const come = [...wanted].filter(vtep => !this.#floods.has(vtep))
+    this.#floods = wanted
+    const requests = [
+      ...gone.map(vtep => deleteFlood(this.vxlan, vtep)),
+      ...come.map(vtep => addFlood(this.vxlan, vtep)),
+    ]
+    return tolerant(requests, 'ENOENT', 'ENODEV')
   }
 
   #isReachable(vtep: string): boolean {
-    return familyOf(vtep) === familyOf(this.vtep)
+    return isIPv6(vtep) === isIPv6(this.vtep)
   }
 }
 

@@ -79,8 +79,8 @@ function create(kernel: Kernel, network: OverlayNetwork, others: OtherHosts): vo
 }
 
 /**
- * What differs between a network and its vxlan link. `bridge` is absent while a step before makes it. A new link knows
- * nobody: `filled` writes its entries.
+ * What differs between a network and its vxlan link. `bridge` is absent while a step before makes it. New links know nobody:
+ * `fill` writes their entries.
  */
 export function vxlanSteps(
   kernel: Kernel,
@@ -88,12 +88,12 @@ export function vxlanSteps(
   others: OtherHosts,
   link: Link | undefined,
   bridge: Link | undefined,
-  filled: () => void,
+  fill: () => void,
 ): Step[] {
   const name = vxlanNameOf(network)
   const make = (): void => {
     create(kernel, network, others)
-    filled()
+    fill()
   }
   if (link === undefined) return [{ words: `create vxlan ${name} of network ${network.name}`, apply: make }]
   refuseForeign(network, link)
@@ -114,6 +114,7 @@ export function vxlanSteps(
   const apply = (): void => {
     if (change.master === 0) change.master = bridgeOf(kernel, network, bridgeNameOf(network)).index
     kernel.apply(linkSet(change))
+    if (bridge === undefined) fill()
   }
   return [{ words: `set ${what.join(', ')} of ${name}, the way of network ${network.name} to other hosts`, apply }]
 }
