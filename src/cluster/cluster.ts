@@ -1,9 +1,8 @@
-import type { Cluster, ClusterListener, HostReport, HostView } from '../cnm/cluster.js'
+import type { Cluster, ClusterListener, HostView } from '../cnm/cluster.js'
 import type { OtherHosts, Remote } from '../cnm/driver.js'
 import type { Endpoint, Host, Member, Network, Peer } from '../cnm/types.js'
 import { conflict, kindOf, messageOf, unavailable } from '../errors.js'
 import type { Log } from '../log.js'
-import { addressOf } from '../net/subnets.js'
 import { del, put, type Store, StoreConflict } from '../store/store.js'
 import { HostAdmin, usesOf } from './admin.js'
 import { Admission } from './admission.js'
@@ -22,7 +21,6 @@ import {
 import { Networks } from './networks.js'
 import { OwnRecords } from './own.js'
 import { type Attempt, Session } from './session.js'
-import { Verification, type VerifyRequest, verifyKeys } from './verify.js'
 
 export interface ClusterDeps {
   /** the store of all hosts: each call ends within 3 s */
@@ -56,7 +54,6 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   readonly #admission: Admission
   readonly #admin: HostAdmin
   readonly #session: Session
-  readonly #verification: Verification
   #attempt: Attempt | undefined
   #listener: ClusterListener | undefined
   #underlay: Underlay | undefined
@@ -109,13 +106,6 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       forgetAll: async () => {
         for (const { member } of this.#own.records()) await this.#own.forget(member.networkId)
       },
-    })
-    this.#verification = new Verification({
-      shared,
-      host,
-      isUp: name => this.#hosts.isAlive(name),
-      look: async id => (await this.#listener?.verify(id)) ?? { checked: [], found: [] },
-      log,
     })
     const { releaseHost, releaseAddress } = deps
     this.#admin = new HostAdmin({
@@ -239,21 +229,6 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     return { peers: records.filter(isPeer), members: records.filter(isMember) }
   }
 
-  async readRemotes(networkId: string): Promise<Remote[]> {
-    const { peers, members } = await this.readNetwork(networkId)
-    return [...peers.filter(({ state }) => state === 'joined'), ...members].flatMap(({ host, mac, addresses }) => {
-      const vtep = this.#hosts.vtepOf(host)
-      if (host === this.host || vtep === undefined || addresses.length === 0) return []
-      return { mac, addresses: addresses.map(addressOf), vtep }
-    })
-  }
-
-  async verify(networkId: string, timeoutMs: number): Promise<HostReport[]> {
-    const { peers, members } = await this.readNetwork(networkId)
-    const hosts = new Set([...peers, ...members].map(({ host }) => host))
-    return await this.#verification.ask(networkId, [...hosts], timeoutMs)
-  }
-
   async hosts(): Promise<HostView[]> {
     this.#refuseUnreachable()
     return await this.#admin.views()
@@ -295,7 +270,6 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     })
     await follow({ ...listing<HostRecord>(keys.hosts), ...this.#hosts.records })
     await follow({ ...listing<AliveRecord>(keys.alives), ...this.#hosts.alive })
-    await follow({ ...listing<VerifyRequest>(verifyKeys.requests), ...this.#verification.requests })
     await follow({
       ...listing<NetworkRecord>(keys.networks),
       reset: entries => this.#networks.reset(entries),
