@@ -1,4 +1,4 @@
-import type { Cluster, ClusterListener, HostView } from '../cnm/cluster.js'
+import type { Cluster, ClusterListener, HostReport, HostView } from '../cnm/cluster.js'
 import type { OtherHosts, Remote } from '../cnm/driver.js'
 import type { Endpoint, Host, Member, Network, Peer } from '../cnm/types.js'
 import { conflict, kindOf, messageOf, unavailable } from '../errors.js'
@@ -9,18 +9,12 @@ import { Admission } from './admission.js'
 import { follow } from './follow.js'
 import { FollowedNetworks } from './followed.js'
 import { Hosts } from './hosts.js'
-import {
-  type AliveRecord,
-  type HostRecord,
-  isMember,
-  isPeer,
-  keys,
-  type NetworkRecord,
-  type OnNetwork,
-} from './keys.js'
+import { type AliveRecord, type HostRecord, keys, type NetworkRecord, type OnNetwork } from './keys.js'
 import { Networks } from './networks.js'
 import { OwnRecords } from './own.js'
+import { onNetwork } from './peers.js'
 import { type Attempt, Session } from './session.js'
+import { Verification, type VerifyRequest, verifyKeys } from './verify.js'
 
 export interface ClusterDeps {
   /** the store of all hosts: each call ends within 3 s */
@@ -53,6 +47,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   readonly #followed: FollowedNetworks
   readonly #admission: Admission
   readonly #admin: HostAdmin
+  readonly #verification: Verification
   readonly #session: Session
   #attempt: Attempt | undefined
   #listener: ClusterListener | undefined
@@ -115,6 +110,8 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       releaseHost,
       releaseAddress,
     })
+    const look = async (id: string) => (await this.#listener?.verify(id)) ?? { checked: [], found: [] }
+    this.#verification = new Verification({ shared, host, isUp: name => this.#hosts.isAlive(name), look, log })
     this.#session = new Session({
       shared,
       where,
@@ -222,11 +219,15 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     return this.#followed.peers()
   }
 
-  async readNetwork(networkId: string): Promise<{ peers: Peer[]; members: Member[] }> {
+  async readNetwork(networkId: string): Promise<{ peers: Peer[]; members: Member[]; remotes: Remote[] }> {
     this.#refuseUnreachable()
     const { entries } = await this.#deps.shared.list<OnNetwork>(keys.on(networkId))
-    const records = entries.map(({ value }) => value)
-    return { peers: records.filter(isPeer), members: records.filter(isMember) }
+    return onNetwork(entries, this.host, name => this.#hosts.vtepOf(name))
+  }
+
+  async verify(networkId: string, timeoutMs: number): Promise<HostReport[]> {
+    const { peers, members } = await this.readNetwork(networkId)
+    return await this.#verification.ask(networkId, [...peers, ...members], timeoutMs)
   }
 
   async hosts(): Promise<HostView[]> {
@@ -270,6 +271,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     })
     await follow({ ...listing<HostRecord>(keys.hosts), ...this.#hosts.records })
     await follow({ ...listing<AliveRecord>(keys.alives), ...this.#hosts.alive })
+    await follow({ ...listing<VerifyRequest>(verifyKeys.requests), ...this.#verification.requests })
     await follow({
       ...listing<NetworkRecord>(keys.networks),
       reset: entries => this.#networks.reset(entries),

@@ -184,6 +184,19 @@ export class NetworkPeers {
   }
 }
 
+/** What there is on a network, for whoever does not follow it: all records, and the remotes that those of other hosts make. */
+export function onNetwork(
+  entries: readonly Entry<OnNetwork>[],
+  host: string,
+  vtepOf: PeersDeps['vtepOf'],
+): { peers: Peer[]; members: Member[]; remotes: Remote[] } {
+  const others = new NetworkPeers({ host, vtepOf, changed: () => undefined, ownDeleted: () => undefined })
+  others.reset(entries)
+  others.close()
+  const records = entries.map(({ value }) => value)
+  return { peers: records.filter(isPeer), members: records.filter(isMember), remotes: [...others.remotes()] }
+}
+
 /** Endpoints that are not joined, and hosts without an address there, are not on the segment. */
 function sourceOf(record: OnNetwork, revision: number): Source | undefined {
   if (record.addresses.length === 0 || (isPeer(record) && record.state !== 'joined')) return undefined

@@ -52,11 +52,12 @@ export class Verification {
     },
   }
 
-  /** @param hosts those on the network */
-  async ask(networkId: string, hosts: readonly string[], timeoutMs: number): Promise<HostReport[]> {
+  /** @param present what there is on the network: the hosts that it is on are asked */
+  async ask(networkId: string, present: readonly { host: string }[], timeoutMs: number): Promise<HostReport[]> {
+    const hosts = [...new Set(present.map(({ host }) => host))].sort()
     const up = hosts.filter(this.#deps.isUp)
     const answers = up.length === 0 ? new Map<string, Findings>() : await this.#collect(networkId, up, timeoutMs)
-    return [...hosts].sort().map(host => {
+    return hosts.map((host): HostReport => {
       const { checked, found } = answers.get(host) ?? { checked: [], found: [] }
       return { host, state: answers.has(host) ? 'answered' : up.includes(host) ? 'silent' : 'down', checked, found }
     })

@@ -34,6 +34,8 @@ function host(name: string, look: VerificationDeps['look']): Verification {
   return verification
 }
 
+const on = (...hosts: string[]) => hosts.map(name => ({ host: name }))
+
 const leftovers = async (): Promise<string[]> => (await shared.list('verify')).entries.map(({ key }) => key)
 
 describe('hosts that are asked what is wrong about a network', () => {
@@ -47,7 +49,7 @@ describe('hosts that are asked what is wrong about a network', () => {
     host('elsewhere', async () => {
       throw new Error('nobody asked')
     })
-    expect(await one.ask('blue', ['two', 'one'], 5_000)).toEqual([
+    expect(await one.ask('blue', on('two', 'one'), 5_000)).toEqual([
       { host: 'one', state: 'answered', ...good },
       { host: 'two', state: 'answered', ...missing },
     ])
@@ -58,11 +60,11 @@ describe('hosts that are asked what is wrong about a network', () => {
   test('that are down are not waited for', async () => {
     const one = host('one', async () => good)
     const started = performance.now()
-    expect(await one.ask('blue', ['one', 'gone'], 60_000)).toEqual([
+    expect(await one.ask('blue', on('one', 'gone'), 60_000)).toEqual([
       { host: 'gone', state: 'down', checked: [], found: [] },
       { host: 'one', state: 'answered', ...good },
     ])
-    expect(await one.ask('blue', ['gone'], 60_000)).toMatchObject([{ state: 'down' }])
+    expect(await one.ask('blue', on('gone'), 60_000)).toMatchObject([{ state: 'down' }])
     expect(performance.now() - started).toBeLessThan(10_000)
   })
 
@@ -76,7 +78,7 @@ describe('hosts that are asked what is wrong about a network', () => {
           late = resolve
         }),
     )
-    expect(await one.ask('blue', ['one', 'two'], 300)).toMatchObject([
+    expect(await one.ask('blue', on('one', 'two'), 300)).toMatchObject([
       { state: 'answered' },
       { host: 'two', state: 'silent' },
     ])
@@ -87,7 +89,7 @@ describe('hosts that are asked what is wrong about a network', () => {
 
   test('and cannot look say why', async () => {
     const one = host('one', () => Promise.reject(unavailable('etcd does not answer')))
-    expect(await one.ask('blue', ['one'], 5_000)).toMatchObject([
+    expect(await one.ask('blue', on('one'), 5_000)).toMatchObject([
       { state: 'answered', found: [{ words: 'it could not be verified: etcd does not answer' }] },
     ])
   })
@@ -95,7 +97,7 @@ describe('hosts that are asked what is wrong about a network', () => {
   test('answer requests that were made before they followed', async () => {
     up.add('late')
     const one = host('one', async () => good)
-    const report = one.ask('blue', ['late'], 5_000)
+    const report = one.ask('blue', on('late'), 5_000)
     const late = new Verification({ shared, host: 'late', isUp: () => true, look: async () => missing, log: noLog })
     while ((await leftovers()).length === 0) await sleep(1)
     late.requests.reset((await shared.list<VerifyRequest>(verifyKeys.requests)).entries)
