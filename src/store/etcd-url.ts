@@ -27,7 +27,8 @@ const parameters = ['ca', 'cert', 'key'] as const
  * @throws {NetError} InvalidParameter; the sentence never has the password
  */
 export function parseEtcdUrl(text: string): EtcdOptions {
-  const match = /^(etcds?):\/\/(?:([^/?#]*)@)?([^/?#@]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/.exec(text)
+  // An @ that is not the last of a login may belong to a password with a slash in it: no part of that may be said.
+  const match = /^(etcds?):\/\/(?:([^/?#]*)@)?([^/?#@]*)(?:\/([^?#@]*))?(?:\?([^#@]*))?$/.exec(text)
   if (!match) throw invalid(`an etcd store is ${form}, not ${withoutLogin(text)}`)
   const [, scheme, login, hosts = '', path = '', query = ''] = match
   const tls = parseQuery(query)

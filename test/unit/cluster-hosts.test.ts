@@ -40,6 +40,24 @@ describe('hosts', () => {
     for (const { lastSeen } of listed) expect(Math.abs(Date.parse(lastSeen) - Date.now())).toBeLessThan(10_000)
   })
 
+  test('verify a network by each looking at itself', async () => {
+    const shared = new MemoryStore()
+    const [h1, h2, h3] = await startBlue(shared)
+    await h1.connect(web)
+    const nothing = { state: 'answered', checked: [], found: [] }
+    expect(await h3.cluster.verify(blue.id, 10_000)).toEqual([
+      { host: 'h1', ...nothing },
+      { host: 'h2', ...nothing },
+    ])
+    await h2.cluster.close()
+    await until(
+      async () => (await h3.cluster.verify(blue.id, 10_000))[1]?.state === 'down',
+      () => 'h2 is known to be down',
+    )
+    const { remotes } = await h3.cluster.readNetwork(blue.id)
+    expect(remotes).toContainEqual({ mac: web.mac, addresses: ['10.50.0.2'], vtep: '192.0.2.1' })
+  })
+
   test('of one name are one host, while it is up', async () => {
     const shared = new MemoryStore()
     const [h1] = await startHosts(shared)
