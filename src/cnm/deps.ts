@@ -5,6 +5,7 @@ import { shortId } from '../names.js'
 import type { Cluster } from './cluster.js'
 import type { Drivers } from './driver.js'
 import type { EventLog } from './event-log.js'
+import type { NameService } from './names.js'
 import type { State } from './state.js'
 
 /** What the controller works with. */
@@ -12,6 +13,7 @@ export interface CnmDeps {
   state: State
   ipam: Addresses
   drivers: Drivers
+  names: NameService
   /** CIDRs of the host's addresses and routes, the default routes left out */
   hostSubnets: () => string[]
   events: EventLog

@@ -7,14 +7,12 @@ import type { Containers, Namespaces, Place, WantedSandbox, Wiring } from './dri
 import { parseEndpointOptions } from './endpoint-options.js'
 import { byPreference, type Candidate, electGateway } from './gateways.js'
 import { takePart } from './membership.js'
-import type { NameService } from './names.js'
 import { refuseFixed, subnetOf } from './networks.js'
 import type { ConnectSpec } from './specs.js'
 import type { Endpoint, Family, Network, Route, Sandbox, Share } from './types.js'
 
 export interface EndpointDeps extends CnmDeps {
   namespaces: Namespaces
-  names: NameService
   containers: Containers
 }
 

@@ -52,6 +52,8 @@ export async function takePart(deps: CnmDeps, network: Network, undo: Undo): Pro
   const joined = deps.state.network(network.id)
   undo.add(`delete the links of network ${network.name}`, () => driver.deleteNetwork(joined, othersOf(deps, joined)))
   await driver.ensureNetwork(joined)
+  // its gateway has just come, and answers questions
+  deps.names.update(deps.state, 'everything')
   return joined
 }
 

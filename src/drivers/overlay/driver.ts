@@ -181,7 +181,13 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     const links = this.#links(network)
     if (links === undefined) return { checked: ['links', 'mtu'], found }
     const { requests } = this.#difference(endpoints, links, this.#knownOf(network, links, others.remotes))
-    found.push(...entryFindings(requests, [links.vxlan, links.bridge]), ...(await reachFindings(network, others)))
+    found.push(
+      ...entryFindings(
+        requests.flatMap(list => [...list]),
+        [links.vxlan, links.bridge],
+      ),
+      ...(await reachFindings(network, others)),
+    )
     return { checked: ['links', 'mtu', 'fdb', 'neighbours', 'reach'], found }
   }
 
