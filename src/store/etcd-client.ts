@@ -1,14 +1,16 @@
 import { setMaxListeners } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { IAuthenticateResponse, IResponseHeader } from 'etcd3'
-import { NetError, unavailable } from '../errors.js'
-import { explain, failureOf, says } from './etcd-errors.js'
+import { type NetError, unavailable } from '../errors.js'
+import { Down, explain, type Failure, failureOf, isFinal, isTimeout, says } from './etcd-errors.js'
 import { type Answers, Member, type Method } from './etcd-member.js'
 import { type EtcdOptions, formatEtcd } from './etcd-url.js'
+import { Turns } from './turns.js'
 
 const range: Method = { service: 'KV', name: 'range' }
 const authenticate: Method = { service: 'Auth', name: 'authenticate' }
 const longestPauseMs = 200
+const mostAtOnce = 128
 
 interface Attempt {
   /** Asking twice is the same as asking once, so that a lost answer is asked for again. */
@@ -23,16 +25,6 @@ export interface Stream<T> {
   end(error?: unknown): void
 }
 
-/** No member works; `final` if waiting will not help. */
-class Down extends NetError {
-  constructor(
-    reasons: [endpoint: string, error: unknown][],
-    readonly final = false,
-  ) {
-    super('Unavailable', `etcd cannot be used: ${reasons.map(([at, error]) => `${at}: ${explain(error)}`).join('; ')}`)
-  }
-}
-
 /**
  * Calls to whichever member of an etcd works. All are asked at once, and the first that answers a linearizable read (so
  * it has a leader, and the leader a majority) is used until a call to it fails; then all are asked again. While
@@ -42,13 +34,19 @@ export class EtcdClient {
   readonly timeoutMs: number
   /** Why the last search for a member that works found none; undefined since one was found. */
   failure: NetError | undefined
-  /** Of the last answer: which etcd it is and how far its history. */
-  lastHeader: IResponseHeader | undefined
+  /** Grows when etcd turns out to have another history than it had, since it was put back to a backup. */
+  history = 0
+  /** Of the answer that was furthest in the present history. */
+  #header: IResponseHeader | undefined
   readonly #options: EtcdOptions
   readonly #beatMs: number
+  /** What the members said to the search that is under way or was the last. */
+  readonly #reasons = new Map<string, unknown>()
   #current: Member | undefined
   #connecting: Promise<Member> | undefined
   #token: string | undefined
+  /** gRPC takes any number of calls, and then none is answered in time. */
+  readonly #turns = new Turns(mostAtOnce)
   #streams = 0
   #heart: NodeJS.Timeout | undefined
   readonly #closed = new AbortController()
@@ -72,7 +70,12 @@ export class EtcdClient {
    * @throws {NetError} Unavailable within `timeoutMs`
    * @throws what gRPC said, if the request was refused for good
    */
-  async call<T extends { header: IResponseHeader }>(
+  async call<T extends { header: IResponseHeader }>(method: Method, request: object, attempt: Attempt): Promise<T> {
+    const work = () => this.#call<T>(method, request, attempt)
+    return method.urgent ? work() : this.#turns.take(work)
+  }
+
+  async #call<T extends { header: IResponseHeader }>(
     method: Method,
     request: object,
     { repeatable, signal }: Attempt,
@@ -82,22 +85,30 @@ export class EtcdClient {
     for (let pauseMs = 10; ; pauseMs = Math.min(2 * pauseMs, longestPauseMs)) {
       let member: Member | undefined
       let token: string | undefined
+      let begunMs = 0
+      const before = this.#header
       try {
         ;({ member, token } = await this.#ready(end, stop))
-        const leftMs = Math.max(1, end - performance.now())
+        begunMs = performance.now()
+        const leftMs = Math.max(1, end - begunMs)
         const timeoutMs = repeatable ? Math.min(leftMs, this.#beatMs) : leftMs
         const answer = await member.call<T>(method, request, { timeoutMs, token, signal: stop })
-        this.lastHeader = answer.header
+        this.#note(answer.header, before)
         return answer
       } catch (error) {
         this.#refuseClosed()
         signal?.throwIfAborted()
-        const failure = failureOf(error)
+        const failure = this.#failureOf(error)
         if (failure === 'login') this.#forget(token)
-        else if (member && failure !== 'final') this.#drop(member)
+        else if (member && failure !== 'final' && !isSlow(member, error, begunMs)) this.#drop(member)
         if (member && failure === 'lost' && !repeatable) throw lost(member, error)
-        if (error instanceof Down ? error.final : failure === 'final') throw error
-        if (performance.now() + pauseMs >= end) throw member ? new Down([[member.endpoint, error]]) : error
+        if (failure === 'final') throw error
+        if (performance.now() + pauseMs >= end) {
+          this.failure = error instanceof Down ? error : new Down([[member?.endpoint ?? this.name, error]])
+          // Nor will those who wait their turn be answered.
+          if (!this.#current) this.#turns.refuseWaiting(this.failure)
+          throw this.failure
+        }
         await sleep(pauseMs, undefined, { signal: stop }).catch(() => {})
       }
     }
@@ -121,7 +132,7 @@ export class EtcdClient {
       end: error => {
         stop.removeEventListener('abort', cancel)
         cancel()
-        if (error !== undefined && !stop.aborted && failureOf(error) !== 'final') this.#drop(member)
+        if (error !== undefined && !stop.aborted && !isFinal(error)) this.#drop(member)
         if (--this.#streams > 0) return
         clearInterval(this.#heart)
         this.#heart = undefined
@@ -132,6 +143,7 @@ export class EtcdClient {
   close(): void {
     this.#closed.abort()
     clearInterval(this.#heart)
+    this.#turns.refuseWaiting(unavailable('the store is closed'))
     this.#current?.end()
   }
 
@@ -152,7 +164,7 @@ export class EtcdClient {
       await this.#within(this.#ask(member), end, stop).catch(error => {
         if (stop.aborted) throw error
         this.#drop(member)
-        throw new Down([[member.endpoint, error]], failureOf(error) === 'final')
+        throw new Down([[member.endpoint, error]], isFinal(error))
       })
     }
     return { member, token: this.#token }
@@ -162,24 +174,25 @@ export class EtcdClient {
     const { endpoints } = this.#options
     const end = performance.now() + this.timeoutMs
     const members: Member[] = []
+    this.#reasons.clear()
     try {
       for (const endpoint of endpoints) members.push(await Member.create(endpoint, this.#options))
       this.#current = await Promise.any(members.map(member => this.#askUntil(member, end)))
       this.failure = undefined
       return this.#current
     } catch (error) {
-      this.failure = error instanceof AggregateError ? this.#downBy(error.errors) : new Down([[this.name, error]], true)
+      const isOfMembers = error instanceof AggregateError
+      this.failure = isOfMembers ? this.#down(error.errors.some(isFinal)) : new Down([[this.name, error]], true)
       throw this.failure
     } finally {
       for (const member of members) if (member !== this.#current) member.end()
     }
   }
 
-  #downBy(errors: unknown[]): Down {
-    const reasons = this.#options.endpoints.map((at, i): [string, unknown] => [at, errors[i]])
+  #down(final = false): Down {
     return new Down(
-      reasons,
-      errors.some(error => failureOf(error) === 'final'),
+      this.#options.endpoints.map(at => [at, this.#reasons.get(at) ?? 'no answer']),
+      final,
     )
   }
 
@@ -190,7 +203,8 @@ export class EtcdClient {
         await this.#ask(member)
         return member
       } catch (error) {
-        if (member.ended || failureOf(error) === 'final' || performance.now() + pauseMs >= end) throw error
+        this.#reasons.set(member.endpoint, error)
+        if (member.ended || this.#failureOf(error) === 'final' || performance.now() + pauseMs >= end) throw error
         await sleep(pauseMs, undefined, { signal: this.#closed.signal })
       }
     }
@@ -202,7 +216,7 @@ export class EtcdClient {
     try {
       await member.call(range, this.#anyKey, { timeoutMs: this.#beatMs, token, signal: this.#closed.signal })
     } catch (error) {
-      if (failureOf(error) === 'login') this.#forget(token)
+      if (this.#failureOf(error) === 'login') this.#forget(token)
       throw error
     }
   }
@@ -215,11 +229,12 @@ export class EtcdClient {
   async #beat(): Promise<void> {
     const member = this.#current
     if (!member || performance.now() - member.heardMs < this.#beatMs / 2) return
+    const begunMs = performance.now()
     const request = { ...this.#anyKey, serializable: true }
     const options = { timeoutMs: this.#beatMs, token: this.#token, signal: this.#closed.signal }
     await member.call(range, request, options).catch(error => {
-      const failure = failureOf(error)
-      if (failure === 'lost' || failure === 'elsewhere') this.#drop(member)
+      const failure = this.#failureOf(error)
+      if ((failure === 'lost' || failure === 'elsewhere') && !isSlow(member, error, begunMs)) this.#drop(member)
     })
   }
 
@@ -242,9 +257,22 @@ export class EtcdClient {
     return this.#token
   }
 
+  /** Whoever has a login and is told to log in has logged in before etcd asked for it. */
+  #failureOf(error: unknown): Failure {
+    const isToLogIn = this.#options.user !== undefined && says(error, 'user name is empty')
+    return isToLogIn ? 'login' : isFinal(error) ? 'final' : failureOf(error)
+  }
+
   /** Unless somebody has logged in again since. */
   #forget(token: string | undefined): void {
     if (this.#token === token) this.#token = undefined
+  }
+
+  /** In one history the term of raft never goes back, from an answer to one that was asked for after it had come. */
+  #note(header: IResponseHeader, before: IResponseHeader | undefined): void {
+    if (isAnother(header, before) && isAnother(header, this.#header)) this.history++
+    else if (this.#header && Number(header.raft_term) < Number(this.#header.raft_term)) return
+    this.#header = header
   }
 
   #drop(member: Member): void {
@@ -256,8 +284,7 @@ export class EtcdClient {
   #within<T>(work: Promise<T>, end: number, stop: AbortSignal): Promise<T> {
     return new Promise((resolve, reject) => {
       const abort = () => reject(stop.reason)
-      const silence = this.#options.endpoints.map((at): [string, unknown] => [at, 'no answer'])
-      const timer = setTimeout(() => reject(new Down(silence)), Math.max(0, end - performance.now()))
+      const timer = setTimeout(() => reject(this.#down()), Math.max(0, end - performance.now()))
       const over = () => {
         clearTimeout(timer)
         stop.removeEventListener('abort', abort)
@@ -272,6 +299,14 @@ export class EtcdClient {
     if (this.#closed.signal.aborted) throw unavailable('the store is closed')
   }
 }
+
+const isAnother = (header: IResponseHeader, before: IResponseHeader | undefined): boolean =>
+  before !== undefined &&
+  (header.cluster_id !== before.cluster_id || Number(header.raft_term) < Number(before.raft_term))
+
+/** It has answered others meanwhile. */
+const isSlow = (member: Member, error: unknown, begunMs: number): boolean =>
+  isTimeout(error) && member.heardMs > begunMs
 
 const lost = (member: Member, error: unknown): NetError =>
   unavailable(

@@ -1,4 +1,4 @@
-import { messageOf } from '../errors.js'
+import { messageOf, NetError } from '../errors.js'
 
 /** What a failed call means to whoever made it. */
 export type Failure =
@@ -33,13 +33,31 @@ export const says = (error: unknown, words: string): boolean => reasonOf(error).
 
 /** What went wrong without gRPC's wrapping: `connect ECONNREFUSED 127.0.0.1:2379`. */
 export function reasonOf(error: unknown): string {
-  const { details } = error as { details?: unknown }
+  const details = (error as { details?: unknown } | undefined)?.details
   return typeof details === 'string' && details !== '' ? details : messageOf(error).replace(/^\d+ [A-Z_]+: /, '')
 }
+
+export const isTimeout = (error: unknown): boolean => /^Deadline exceeded/.test(reasonOf(error))
 
 /** The same for people. */
 export function explain(error: unknown): string {
   const reason = reasonOf(error)
-  if (/^Deadline exceeded/.test(reason)) return 'no answer'
-  return reason.replace(/^No connection established\. Last error: (Error: )?/, '').replace(/^etcdserver: (mvcc: )?/, '')
+  if (isTimeout(error)) return 'no answer'
+  return reason
+    .replace(/^No connection established\. Last error: (Error: )?/, '')
+    .replace(/\. Resolution note: $/, '')
+    .replace(/^etcdserver: (mvcc: )?/, '')
 }
+
+/** No member works; `final` if waiting will not help. */
+export class Down extends NetError {
+  constructor(
+    reasons: [endpoint: string, error: unknown][],
+    readonly final = false,
+  ) {
+    super('Unavailable', `etcd cannot be used: ${reasons.map(([at, error]) => `${at}: ${explain(error)}`).join('; ')}`)
+  }
+}
+
+/** Waiting will not help. */
+export const isFinal = (error: unknown): boolean => (error instanceof Down ? error.final : failureOf(error) === 'final')

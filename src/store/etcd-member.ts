@@ -23,6 +23,8 @@ export interface Method {
   name: string
   /** A stream of requests, of which we send one and take the first answer. */
   stream?: boolean
+  /** Not behind others that wait their turn. */
+  urgent?: boolean
 }
 
 export interface CallOptions {

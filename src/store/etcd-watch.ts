@@ -2,11 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { IEvent, IRangeResponse, IResponseHeader, IWatchResponse } from 'etcd3'
 import { NetError, unavailable } from '../errors.js'
 import { type EtcdClient, rangeEnd } from './etcd-client.js'
-import { explain, failureOf, says } from './etcd-errors.js'
+import { explain, isFinal, says } from './etcd-errors.js'
 import type { Method } from './etcd-member.js'
 import { forgottenBefore, putBack, StoreCompacted } from './store.js'
 
-const range: Method = { service: 'KV', name: 'range' }
+const range: Method = { service: 'KV', name: 'range', urgent: true }
 const watch: Method = { service: 'Watch', name: 'watch' }
 const pauseMs = 50
 
@@ -32,34 +32,32 @@ export async function* watchEvents(
   signal: AbortSignal,
 ): AsyncGenerator<Batch> {
   let seen = afterRevision
-  let header = client.lastHeader
+  const { history } = client
   let wellMs = performance.now()
   while (!signal.aborted) {
+    let isWell = false
     try {
-      header = await check(client, prefix, seen, header, signal)
+      const header = await check(client, prefix, seen, signal)
+      if (client.history !== history) throw putBack(seen)
       for await (const batch of follow(client, prefix, seen + 1, Number(header.revision), signal)) {
         if (batch.events.length > 0) yield batch
         seen = Math.max(seen, batch.revision)
-        wellMs = performance.now()
+        isWell = true
       }
     } catch (error) {
       if (signal.aborted) return
       if (error instanceof StoreCompacted) throw error
       if (client.closed) throw unavailable('the store is closed')
+      // Until now, however long nothing happened.
+      if (isWell) wellMs = performance.now()
       const isLate = performance.now() - wellMs > 2 * client.timeoutMs
-      if (isLate || failureOf(error) === 'final') throw asUnavailable(error)
+      if (isLate || isFinal(error)) throw asUnavailable(error)
       await sleep(pauseMs, undefined, { signal }).catch(() => {})
     }
   }
 }
 
-async function check(
-  client: EtcdClient,
-  prefix: Buffer,
-  seen: number,
-  before: IResponseHeader | undefined,
-  signal: AbortSignal,
-): Promise<IResponseHeader> {
+async function check(client: EtcdClient, prefix: Buffer, seen: number, signal: AbortSignal): Promise<IResponseHeader> {
   const request = { key: prefix, revision: seen, keys_only: true }
   const { header } = await client.call<IRangeResponse>(range, request, { repeatable: true, signal }).catch(error => {
     // Of what the compaction's own revision deleted, etcd before 3.4.34 tells nobody: so it is forgotten too.
@@ -67,8 +65,6 @@ async function check(
     if (says(error, 'is a future revision')) throw putBack(seen)
     throw error
   })
-  const isAnother = before && before.cluster_id !== header.cluster_id
-  if (isAnother || Number(before?.raft_term ?? 0) > Number(header.raft_term)) throw putBack(seen)
   return header
 }
 

@@ -31,7 +31,7 @@ const methods = {
   range: { service: 'KV', name: 'range' },
   txn: { service: 'KV', name: 'txn' },
   grant: { service: 'Lease', name: 'leaseGrant' },
-  keepAlive: { service: 'Lease', name: 'leaseKeepAlive', stream: true },
+  keepAlive: { service: 'Lease', name: 'leaseKeepAlive', stream: true, urgent: true },
   revoke: { service: 'Lease', name: 'leaseRevoke' },
 } as const satisfies Record<string, Method>
 

@@ -243,10 +243,13 @@ export class EtcdMember {
     this.paused = false
   }
 
-  /** SIGSTOP: its connections stay open, and nothing answers. */
+  /** SIGSTOP: its connections stay open, and nothing answers. Returns when every thread has stopped. */
   pause(): void {
+    const tasks = `/proc/${this.pid}/task`
     this.#child?.kill('SIGSTOP')
     this.paused = true
+    const isStopped = (task: string) => /^State:\s+T/m.test(readFileSync(`${tasks}/${task}/status`, 'utf8'))
+    while (!readdirSync(tasks).every(isStopped));
   }
 
   resume(): void {

@@ -189,5 +189,5 @@ test('an endpoint is removed from outside only when its host is down, with its a
   await kill(shared, h2)
   await h1.cluster.removePeer(peer!)
   expect(await keysIn(shared, keys.endpoint(blue.id, ''))).toEqual([])
-  expect(h1.released).toEqual(['pool-blue 10.50.0.2 h2'])
+  expect(h1.released).toEqual([`pool-blue 10.50.0.2 ${peer!.id}`])
 })

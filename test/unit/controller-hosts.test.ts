@@ -60,12 +60,14 @@ function surroundings() {
     },
   }
   const state = {
+    cluster: cluster as typeof cluster | undefined,
     network: () => network,
     endpointsOfNetwork: () => own,
     sandbox: () => ({ id: 'box', name: 'webbox', netns: '/run/netns/webbox' }),
+    sandboxNameOf: () => 'webbox',
   }
-  const deps = { cluster, state, drivers: { get: () => driver } } as unknown as EndpointDeps
-  return { deps, cluster, stored, removed, findings, verified, own, driver }
+  const deps = { state, drivers: { get: () => driver } } as unknown as EndpointDeps
+  return { deps, state, cluster, stored, removed, findings, verified, own, driver }
 }
 
 let here: ReturnType<typeof surroundings>
@@ -155,7 +157,7 @@ describe('verifying a network', () => {
   })
 
   test('takes a cluster', async () => {
-    Reflect.deleteProperty(here.deps, 'cluster')
+    here.state.cluster = undefined
     await expect(verifyOverlay(here.deps, network)).rejects.toThrow(
       expect.objectContaining({ kind: 'Unavailable', message: expect.stringContaining('--store etcd://') }),
     )
