@@ -65,9 +65,7 @@ export class Line implements Store {
     this.watches++
     yield* this.store.watch<T>(prefix, afterRevision, AbortSignal.any([signal, cut]))
     if (signal.aborted) return
-    throw this.#compacted
-      ? new StoreCompacted(`changes before revision ${afterRevision + 1} are forgotten`)
-      : unavailable('the line is cut')
+    throw this.#compacted ? new StoreCompacted(afterRevision + 1) : unavailable('the line is cut')
   }
 
   /** As a store does whose leases have run out while nothing was heard. */
@@ -98,6 +96,12 @@ export class Line implements Store {
     if (this.#isCut) throw unavailable('the line is cut')
     return result
   }
+}
+
+/** What a controller does first, and how long it takes for the rest. */
+interface Order {
+  recordedFirst?: boolean
+  gapMs?: number
 }
 
 /** A host whose controller does nothing but remember what it was told. */
@@ -173,23 +177,25 @@ export class TestHost {
   }
 
   /** As a controller connects: an endpoint of which the others cannot be told is not joined. */
-  async connect(endpoint: Endpoint, recordedFirst = false): Promise<void> {
+  async connect(endpoint: Endpoint, order: Order = {}): Promise<void> {
     if (this.endpoints.has(endpoint.id)) return
     if (this.cluster.member(endpoint.networkId) === undefined)
       await this.cluster.putMember(this.member(endpoint.networkId))
     try {
-      if (recordedFirst) this.endpoints.set(endpoint.id, endpoint)
+      if (order.recordedFirst) this.endpoints.set(endpoint.id, endpoint)
       await this.cluster.publish(endpoint, `sandbox-of-${endpoint.name}`)
+      await sleep(order.gapMs)
     } catch (error) {
-      await this.disconnect(endpoint, recordedFirst)
+      await this.disconnect(endpoint, order)
       throw error
     }
     this.endpoints.set(endpoint.id, endpoint)
   }
 
-  async disconnect(endpoint: Endpoint, recordedFirst = false): Promise<void> {
-    if (recordedFirst) this.endpoints.delete(endpoint.id)
+  async disconnect(endpoint: Endpoint, order: Order = {}): Promise<void> {
+    if (order.recordedFirst) this.endpoints.delete(endpoint.id)
     await this.cluster.withdraw(endpoint)
+    await sleep(order.gapMs)
     this.endpoints.delete(endpoint.id)
   }
 
@@ -223,7 +229,6 @@ export class TestHost {
       up: async () => void this.ups++,
       down: because => void this.told.push(`down: ${because}`),
       networkChanged: (before, after) => void this.told.push(`network ${before?.name ?? '-'} -> ${after?.name ?? '-'}`),
-      verify: async () => ({ checked: [], found: [] }),
       remotesChanged: (networkId, before, after) => void this.remoteChanges.push({ networkId, before, after }),
     }
   }

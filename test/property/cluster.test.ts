@@ -11,12 +11,13 @@ const endpointOfHost = (network: number, host: number, n: number) =>
   endpointOf(networks[network]!, `e${host}${n}`, `10.${50 + 10 * network}.${host}.${n + 2}`)
 
 const which = { host: fc.nat({ max: 2 }), network: fc.nat({ max: 1 }), n: fc.nat({ max: 3 }) }
+const order = { recordedFirst: fc.boolean(), gapMs: fc.nat({ max: 15 }) }
 const step = fc.record({
   do: fc.oneof(
-    { weight: 6, arbitrary: fc.record({ op: fc.constant('connect' as const), ...which, recordedFirst: fc.boolean() }) },
+    { weight: 6, arbitrary: fc.record({ op: fc.constant('connect' as const), ...which, ...order }) },
     {
       weight: 5,
-      arbitrary: fc.record({ op: fc.constant('disconnect' as const), ...which, recordedFirst: fc.boolean() }),
+      arbitrary: fc.record({ op: fc.constant('disconnect' as const), ...which, ...order }),
     },
     { weight: 1, arbitrary: fc.record({ op: fc.constant('leave' as const), ...which }) },
     { weight: 2, arbitrary: fc.record({ op: fc.constant('mend' as const), host: which.host }) },
@@ -90,7 +91,7 @@ test(
             })
           } else {
             const endpoint = endpointOfHost(now.network, now.host, now.n)
-            turns.take(`${now.host}/${now.network}`, () => host[now.op](endpoint, now.recordedFirst))
+            turns.take(`${now.host}/${now.network}`, () => host[now.op](endpoint, now))
           }
           if (waitMs !== undefined) await sleep(waitMs)
         }
