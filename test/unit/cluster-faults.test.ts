@@ -19,6 +19,7 @@ import {
 afterEach(closeHosts)
 
 const red = networkOf('red', '10.60.0.0/16')
+const ipOf = ({ addresses }: { addresses: readonly string[] }): string => addresses.join()
 const keysIn = async (store: MemoryStore, prefix: string) => (await store.list(prefix)).entries.map(({ key }) => key)
 
 describe('while the store does not answer', () => {
@@ -159,18 +160,19 @@ test('changes that the store has forgotten are read anew, without a new session'
     () => h2.remoteChanges.length === 1,
     () => 'h2 knows web',
   )
+  const watches = h2.line.watches
   h2.line.compact()
   await h1.disconnect(web)
   await h1.connect(db)
+  const changed = (): string[] =>
+    h2.remoteChanges.flatMap(({ before, after }) => [`-${before.map(ipOf)}`, `+${after.map(ipOf)}`])
   await until(
-    () => h2.remoteChanges.length === 2,
-    () => 'h2 knows db',
+    () => changed().includes('+10.50.0.3'),
+    () => 'h2 is told of db',
   )
-  expect(h2.remoteChanges[1]).toEqual({
-    networkId: blue.id,
-    before: [remoteOf(web, '192.0.2.1')],
-    after: [remoteOf(db, '192.0.2.1')],
-  })
+  expect(h2.cluster.remotes(blue.id)).toEqual([remoteOf(db, '192.0.2.1')])
+  expect(changed()).toContain('-10.50.0.2')
+  expect(h2.line.watches).toBeGreaterThan(watches)
   expect(h2.told).toEqual(['network - -> blue'])
 })
 
@@ -256,5 +258,32 @@ describe('the store of another cluster', () => {
     await moved.leave(blue.id)
     await moved.up()
     expect(moved.cluster.networks()).toEqual([])
+  })
+})
+
+describe('a session that ends between telling the others and recording it here', () => {
+  test('keeps an endpoint that was published', async () => {
+    const shared = new MemoryStore()
+    const [h1] = await startBlue(shared)
+    await h1.cluster.publish(web, 'sandbox-of-web')
+    h1.line.cut()
+    await h1.down()
+    h1.line.mend()
+    await h1.up()
+    h1.endpoints.set(web.id, web)
+    expect(await keysIn(shared, keys.endpoint(blue.id, ''))).toEqual([keys.endpoint(blue.id, web.id)])
+  })
+
+  test('does not bring back one that was withdrawn', async () => {
+    const shared = new MemoryStore()
+    const [h1] = await startBlue(shared)
+    await h1.connect(web)
+    await h1.cluster.withdraw(web)
+    h1.line.cut()
+    await h1.down()
+    h1.line.mend()
+    await h1.up()
+    h1.endpoints.delete(web.id)
+    expect(await keysIn(shared, keys.endpoint(blue.id, ''))).toEqual([])
   })
 })
