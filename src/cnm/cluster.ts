@@ -14,7 +14,10 @@ export interface Cluster {
   /** Why nothing can be asked of the store now, as the end of a sentence; undefined while it answers and all is known. */
   downBecause(): string | undefined
 
-  /** Global networks, with what this host has of them; while the store does not answer, those that this host is a member of. */
+  /**
+   * Global networks, with what this host has of them. While the store does not answer: as last heard, and after a restart those
+   * that this host is a member of.
+   */
   networks(): readonly Network[]
   /**
    * @throws {StoreConflict} a name of `unique` is taken: its key ends with that name
@@ -34,7 +37,11 @@ export interface Cluster {
    */
   reduceMember(member: Member): Promise<void>
 
-  /** Tell the others of an endpoint of this host, or of its changes. @throws {NetError} Unavailable, NotFound: the network is gone */
+  /**
+   * Tell the others of an endpoint of this host, or of its changes; the host is a member of its network. When it fails the others
+   * may know all the same: withdraw it unless it stays.
+   * @throws {NetError} Unavailable, NotFound: the network is gone
+   */
   publish(endpoint: Endpoint, sandbox: string): Promise<void>
   /** Tell them that it is gone; later, where the store does not answer. */
   withdraw(endpoint: Endpoint): Promise<void>

@@ -179,7 +179,7 @@ export interface Host {
   name: string
   /** made once, kept in the state directory: tells a host from another one of the same name */
   id: string
-  /** plain address at which the other hosts send it VXLAN packets */
+  /** plain address at which the other hosts send it VXLAN packets; empty while it has none */
   vtep: string
   /** of tsnet */
   version: string
