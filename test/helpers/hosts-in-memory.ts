@@ -65,7 +65,7 @@ export class Line implements Store {
     this.watches++
     yield* this.store.watch<T>(prefix, afterRevision, AbortSignal.any([signal, cut]))
     if (signal.aborted) return
-    throw this.#compacted ? new StoreCompacted(afterRevision + 1) : unavailable('the line is cut')
+    throw this.#compacted ? new StoreCompacted(`changes before revision ${afterRevision + 1} are forgotten`) : unavailable('the line is cut')
   }
 
   /** As a store does whose leases have run out while nothing was heard. */
@@ -229,6 +229,7 @@ export class TestHost {
       up: async () => void this.ups++,
       down: because => void this.told.push(`down: ${because}`),
       networkChanged: (before, after) => void this.told.push(`network ${before?.name ?? '-'} -> ${after?.name ?? '-'}`),
+      verify: async () => ({ checked: [], found: [] }),
       remotesChanged: (networkId, before, after) => void this.remoteChanges.push({ networkId, before, after }),
     }
   }
