@@ -292,3 +292,25 @@ test('another firewall that drops what is forwarded, with bridged packets handed
     }
   }
 })
+
+test('a port published on a host is reached from outside, from that host and from containers elsewhere on the network', async () => {
+  const blue = world.network('blue', both)
+  const a = await world.attach(h0, blue, ['10.50.0.2', 'fd00:50::2'])
+  const b = await world.attach(h1, blue, ['10.50.0.3', 'fd00:50::3'])
+  await world.publish(h0, a, '8080:80')
+  const server = spawn('ip', [
+    'netns',
+    'exec',
+    a,
+    'socat',
+    'TCP6-LISTEN:80,ipv6only=0,fork',
+    'SYSTEM:echo $SOCAT_PEERADDR',
+  ])
+  await until('the server', () => run(a, 'ss', '-Hltn', 'sport = :80') !== '')
+  const ask = (from: string, to: string): string =>
+    run(from, 'socat', '-T2', '-u', `TCP:${to}:8080,connect-timeout=2`, '-')
+  expect(ask(world.underlay, '192.0.2.10')).toContain(':c000:0201]') // 192.0.2.1, as the container sees it
+  expect(ask(world.underlay, '[2001:db8::10]')).toContain('[2001:0db8:0000:0000:0000:0000:0000:0001]')
+  for (const from of [h0.name, b, a]) expect(ask(from, '192.0.2.10')).toMatch(/ffff/)
+  server.kill()
+})
