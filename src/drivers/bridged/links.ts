@@ -66,8 +66,10 @@ export function bridgeSteps(
 
 /** A link that is not ours must not become our network's, whatever its name. */
 export function refuseForeign(network: BridgedNetwork, link: Link): void {
-  if (!isMarked(link))
-    throw conflict(`a link ${link.name} that is not tsnet's exists already; choose another name with -o bridge=NAME`)
+  if (!isMarked(link)) {
+    const instead = 'bridge' in network.options ? '; choose another name with -o bridge=NAME' : ''
+    throw conflict(`a link ${link.name} that is not tsnet's exists already${instead}`)
+  }
   if (!isMarkOf(network, link.alias)) throw conflict(`link ${link.name} belongs to ${link.alias}`)
 }
 

@@ -81,8 +81,10 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     const isNew = kernel.link(bridgeNameOf(network)) === undefined
     if (isNew) this.#refuseOverlap(network)
     await super.ensureNetwork(network, before)
-    for (const step of this.#vxlanSteps(network, () => undefined)) await step.apply()
-    this.#agree(network, [], { announce: !isNew })
+    const steps = this.#vxlanSteps(network, () => undefined)
+    for (const step of steps) await step.apply()
+    // to look at what the kernel has of thousands of remotes takes its time, and this is asked for with every endpoint
+    if (isNew || steps.length > 0 || !this.#known.has(network.id)) this.#agree(network, [], { announce: !isNew })
   }
 
   /** Subnets are the cluster's: whether one is free on this host shows only when it is used here. */
