@@ -121,6 +121,8 @@ export async function deleteNetwork(deps: CnmDeps, network: Network): Promise<vo
     )
   const driver = deps.drivers.get(network.driver)
   await driver.deleteNetwork(network, othersOf(deps, network))
+  const member = deps.state.cluster?.member(network.id)
+  if (member !== undefined) await deps.state.cluster?.reduceMember({ ...member, addresses: [] })
   await deps.state.deleteNetwork(network, driver.unique?.(network))
   // after the network is forgotten: a crash in between leaves pools without a network, which start-up releases
   for (const subnet of network.subnets) await deps.ipam.releasePool(subnet.poolId)

@@ -132,12 +132,14 @@ export class State {
    * @throws {StoreConflict} one of those is taken: its key ends with it
    */
   async createNetwork(network: Network, unique: readonly string[] = []): Promise<void> {
-    if (network.scope === 'global') return await this.#clusterOf(network).createNetwork(network, unique)
-    await this.#create(`network name ${network.name} is taken`, [
-      [key.networkName(network.name), { id: network.id }],
-      [key.network(network.id), network],
-    ])
-    this.#networks.set(network.id, network)
+    if (network.scope === 'global') await this.#clusterOf(network).createNetwork(network, unique)
+    else {
+      await this.#create(`network name ${network.name} is taken`, [
+        [key.networkName(network.name), { id: network.id }],
+        [key.network(network.id), network],
+      ])
+      this.#networks.set(network.id, network)
+    }
     this.#changed({ of: 'network', after: network })
   }
 
@@ -150,9 +152,11 @@ export class State {
   }
 
   async deleteNetwork(network: Network, unique: readonly string[] = []): Promise<void> {
-    if (network.scope === 'global') return await this.#clusterOf(network).deleteNetwork(network, unique)
-    await this.store.txn([], [del(key.networkName(network.name)), del(key.network(network.id))])
-    this.#networks.delete(network.id)
+    if (network.scope === 'global') await this.#clusterOf(network).deleteNetwork(network, unique)
+    else {
+      await this.store.txn([], [del(key.networkName(network.name)), del(key.network(network.id))])
+      this.#networks.delete(network.id)
+    }
     this.#changed({ of: 'network', before: network })
   }
 
@@ -226,7 +230,10 @@ export class State {
     try {
       await cluster.publish(after, this.sandboxNameOf(after))
     } catch (error) {
-      if (!wasJoined || kindOf(error) !== 'Unavailable') throw error
+      if (wasJoined && kindOf(error) === 'Unavailable') return
+      // it may have arrived all the same
+      if (!wasJoined) await cluster.withdraw(after)
+      throw error
     }
   }
 

@@ -3,6 +3,7 @@ import { keys } from '../../src/cluster/keys.js'
 import { openEtcd } from '../../src/store/etcd.js'
 import { parseEtcdUrl } from '../../src/store/etcd-url.js'
 import type { Store } from '../../src/store/store.js'
+import { Etcd } from '../helpers/etcd.js'
 import {
   blue,
   closeHosts,
@@ -14,7 +15,6 @@ import {
   until,
   web,
 } from '../helpers/hosts-in-memory.js'
-import { Etcd } from '../helpers/etcd.js'
 
 let etcd: Etcd
 let shared: Store
