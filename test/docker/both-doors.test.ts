@@ -9,9 +9,7 @@ let host: Host
 let bare: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
-  await host.startDocker()
+  host = await Host.startWithDocker()
 })
 afterAll(() => host?.stop())
 

@@ -16,9 +16,7 @@ const subnet = ['--subnet', '198.51.100.0/24', '--ip-range', '198.51.100.64/26']
 const lan = ['-o', 'parent=uplink0', ...subnet, '--gateway', outside4]
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
-  await host.startDocker()
+  host = await Host.startWithDocker()
 })
 afterAll(() => host?.stop())
 

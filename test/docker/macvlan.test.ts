@@ -31,9 +31,7 @@ const lan = [
 const lan6 = ['--ipv6', '--subnet', '2001:db8:100::/64', '--ip-range', '2001:db8:100::1000/116', '--gateway', outside6]
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
-  await host.startDocker()
+  host = await Host.startWithDocker()
 })
 afterAll(() => host?.stop())
 

@@ -8,9 +8,7 @@ import { ask, isClosed } from '../helpers/vantage.js'
 let host: Host
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
-  await host.startDocker()
+  host = await Host.startWithDocker()
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24')
   host.tsnet('sandbox', 'create', 'box')
   host.tsnet('connect', 'lab', 'box')

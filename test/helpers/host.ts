@@ -132,6 +132,14 @@ export class BareHost extends Machine {
 export class Host extends BareHost {
   outside!: Machine
 
+  /** With tsnet and then dockerd running on it. */
+  static async startWithDocker(): Promise<Host> {
+    const host = await Host.start()
+    await host.startTsnet()
+    await host.startDocker()
+    return host
+  }
+
   static override async start(name = 'host'): Promise<Host> {
     assertBuilt()
     const host = new Host(...(await Machine.boot(name)))
