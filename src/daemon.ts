@@ -17,9 +17,11 @@ import { createDrivers } from './drivers/index.js'
 import { OtherBridges } from './drivers/other-bridges.js'
 import { noOtherHosts } from './drivers/other-hosts.js'
 import { conflict, doing } from './errors.js'
+import { tableName } from './firewall/elements.js'
 import { createFirewall } from './firewall/firewall.js'
 import { ensureForeignAccept } from './firewall/foreign.js'
 import { HostPorts } from './firewall/host-ports.js'
+import { isOurProgram } from './firewall/program.js'
 import { openRunner } from './firewall/runner.js'
 import { AllAddresses } from './ipam/addresses.js'
 import { Ipam } from './ipam/ipam.js'
@@ -130,6 +132,10 @@ async function build(
   await ensureFixedNetworks(deps)
   const stopWatching = watchHost({
     look: () => Promise.all([acceptForeign(), otherBridges.refresh()]),
+    table: `inet ${tableName}`,
+    isOurProgram,
+    firewallChanged: cause => controller.repairFirewall(cause),
+    bridgeGone: name => controller.linkGone(name),
     linkGone: () => controller.removeLostContainers(),
     linkCarries: name => controller.finishContainer(name),
     log,

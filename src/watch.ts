@@ -2,13 +2,25 @@ import { messageOf } from './errors.js'
 import type { Log } from './log.js'
 import { watchKernel } from './netlink/events.js'
 import { currentNetns } from './netlink/netns.js'
+import { type NftTransaction, nftGeneration, watchNftables } from './netlink/nftables.js'
 
-/** How often we look at other programs' firewalls: dockerd rebuilds its chains when it starts, and tells nobody. */
+/** How often we look at other programs' firewalls all the same: iptables-legacy tells nobody what it does. */
 const lookMs = 5_000
+/** Other programs' changes come in bursts, and a look costs a millisecond. */
+const pauseMs = 50
+const againMs = 1_000
 
 export interface Watched {
   /** another program's bridge or firewall may have changed */
   look: () => Promise<unknown>
+  /** name of the table that is ours: `inet tsnet` */
+  table: string
+  /** the process of this number is one that we started to change the firewall */
+  isOurProgram: (pid: number) => boolean
+  /** another program has changed our table, or may have; in words */
+  firewallChanged: (cause: string) => Promise<unknown>
+  /** a bridge has gone, perhaps one of ours */
+  bridgeGone: (name: string) => Promise<unknown>
   /** a veth has gone, perhaps a container's */
   linkGone: () => Promise<unknown>
   /** a veth carries: its other end, perhaps a container's, is in its place and up */
@@ -16,11 +28,25 @@ export interface Watched {
   log: Log
 }
 
-/** Follow what happens to the host beside our own work, in its links' events and by the clock. Returns how to stop. */
-export function watchHost({ look, linkGone, linkCarries, log }: Watched): () => void {
-  const lookSoon = coalesced(look, error =>
-    log.error({ err: error }, `could not look at other programs: ${messageOf(error)}`),
+/** Follow what happens to the host beside our own work, in the kernel's events and by the clock. Returns how to stop. */
+export function watchHost(watched: Watched): () => void {
+  const { look, log } = watched
+  const stop = new AbortController()
+  const lookSoon = coalesced(
+    () => look().finally(() => pause(stop.signal)),
+    error => log.error({ err: error }, `could not look at other programs: ${messageOf(error)}`),
   )
+  watchLinks(watched, lookSoon, stop.signal)
+  watchFirewall(watched, lookSoon, stop.signal)
+  const timer = setInterval(lookSoon, lookMs)
+  return () => {
+    clearInterval(timer)
+    stop.abort()
+  }
+}
+
+function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal): void {
+  const { linkGone, linkCarries, bridgeGone, log } = watched
   const goneSoon = coalesced(linkGone, error =>
     log.error({ err: error }, `could not clean up a container: ${messageOf(error)}`),
   )
@@ -29,30 +55,89 @@ export function watchHost({ look, linkGone, linkCarries, log }: Watched): () => 
       log.warn({ link: name, err: error }, `could not finish a container: ${messageOf(error)}`),
     )
   }
-  const stop = new AbortController()
-  const timer = setInterval(lookSoon, lookMs)
+  const lost = (name: string): void => {
+    bridgeGone(name).catch(error =>
+      log.error({ link: name, err: error }, `could not bring a bridge back: ${messageOf(error)}`),
+    )
+  }
   const netns = currentNetns()
   try {
     watchKernel(
       netns,
       ['link'],
       event => {
-        const overrun = event.what === 'overrun'
-        if (overrun || (event.what === 'link' && event.link.kind === 'bridge')) lookSoon()
-        if (overrun || (event.what === 'link' && event.change === 'deleted' && event.link.kind === 'veth')) goneSoon()
-        if (event.what === 'link' && event.change === 'new' && event.link.kind === 'veth' && event.link.running)
-          carries(event.link.name)
+        if (event.what === 'overrun') {
+          lookSoon()
+          goneSoon()
+        }
+        if (event.what !== 'link') return
+        const { kind, name, running } = event.link
+        if (kind === 'bridge') lookSoon()
+        if (kind === 'bridge' && event.change === 'deleted') lost(name)
+        if (kind === 'veth' && event.change === 'deleted') goneSoon()
+        if (kind === 'veth' && event.change === 'new' && running) carries(name)
       },
-      stop.signal,
+      signal,
     )
   } finally {
     netns.close()
   }
-  return () => {
-    clearInterval(timer)
-    stop.abort()
+}
+
+/** Our own transactions are told apart by who made them, so they cause no work. */
+function watchFirewall(watched: Watched, lookSoon: () => void, signal: AbortSignal): void {
+  const { table, isOurProgram, firewallChanged, log } = watched
+  const causes = new Set<string>()
+  const repairSoon = coalesced(
+    async () => {
+      const words = [...causes].join('; ')
+      causes.clear()
+      await firewallChanged(words)
+    },
+    error => {
+      log.error({ err: error }, `could not repair the firewall: ${messageOf(error)}`)
+      setTimeout(() => changed('the last repair failed'), againMs).unref()
+    },
+  )
+  const changed = (cause: string): void => {
+    causes.add(cause)
+    repairSoon()
+  }
+  // In a pid namespace of its own this process knows its children by other numbers: then all they do is looked at.
+  const self = nftGeneration().pid
+  const isOurs = (pid: number): boolean => pid === self || (self === process.pid && isOurProgram(pid))
+  const netns = currentNetns()
+  try {
+    watchNftables(
+      netns,
+      event => {
+        if (event.what === 'overrun') {
+          changed('more was changed than could be followed')
+          lookSoon()
+        } else if (!signal.aborted && !isOurs(event.pid)) {
+          const done = event.tables.get(table)
+          if (done !== undefined) changed(inWords(event, table, done))
+          if (event.tables.size > (done === undefined ? 0 : 1)) lookSoon()
+        }
+      },
+      signal,
+    )
+  } finally {
+    netns.close()
   }
 }
+
+/** Deleting a table deletes all that is in it, one by one. */
+function inWords({ process, pid }: NftTransaction, table: string, done: ReadonlySet<string>): string {
+  const all = 'deleted the table'
+  return `${process} (process ${pid}) ${done.has(all) ? all : `${[...done].join(', ')} of table`} ${table}`
+}
+
+const pause = (signal: AbortSignal): Promise<void> =>
+  new Promise(resolve => {
+    if (signal.aborted) resolve()
+    else setTimeout(resolve, pauseMs).unref()
+  })
 
 /** Events come in bursts: while the work runs, any number of calls ask for one more run. */
 function coalesced(work: () => Promise<unknown>, failed: (error: unknown) => void): () => void {

@@ -14,7 +14,7 @@ import { disconnectPeer, networkView, ownSandbox, verifyOverlay, wholeNetworkVie
 import { leaveUnused } from './membership.js'
 import type { DockerNames } from './names.js'
 import { createNetwork, deleteNetwork } from './networks.js'
-import { lostContainerSteps, reconcile } from './reconcile.js'
+import { lostContainerSteps, reconcile, reconcileFirewall, tellDamage, wantedNetworks } from './reconcile.js'
 import { createSandbox, deleteSandbox, hostNetns, refuseSharedByOthers } from './sandboxes.js'
 import type {
   ConnectSpec,
@@ -201,18 +201,43 @@ export class Controller implements Cnm {
   }
 
   reconcile(options: { dryRun: boolean }): Promise<ReconcileReport> {
+    const { state } = this.#deps
+    const sandboxLocks = () => state.sandboxes().map(sandbox => sandboxLock(sandbox.id))
+    return this.#withNetworks(sandboxLocks, async () => {
+      const report = await reconcile(this.#deps, options)
+      // namespaces and addresses may have come without a change to any object
+      this.#deps.names.update(state, 'everything')
+      return report
+    })
+  }
+
+  /** Another program has changed the firewall, in the words of `cause`: put back what is missing, take away what is not ours. */
+  async repairFirewall(cause: string): Promise<void> {
+    const { failures } = await this.#withNetworks(
+      () => [],
+      () => reconcileFirewall(this.#deps, cause),
+    )
+    if (failures[0] !== undefined) throw new Error(failures[0])
+  }
+
+  /** A link of ours has gone: if a network still needs it, another program took it. */
+  async linkGone(name: string): Promise<void> {
+    const isWanted = () => this.#deps.drivers.linkNames(wantedNetworks(this.#deps)).includes(name)
+    if (!isWanted()) return
+    const damaged = await this.#withNetworks(
+      () => [],
+      async () => isWanted() && !this.#deps.drivers.hasLink(name),
+    )
+    if (!damaged) return
+    tellDamage(this.#deps, `link ${name} was deleted`)
+    await this.reconcile({ dryRun: false })
+  }
+
+  /** Hold the set of networks, every network and `others`. */
+  #withNetworks<T>(others: () => string[], work: () => Promise<T>): Promise<T> {
     return this.#locks.with('networks', () => {
-      const { state } = this.#deps
-      const keys = [
-        ...state.networks().map(network => networkLock(network.id)),
-        ...state.sandboxes().map(sandbox => sandboxLock(sandbox.id)),
-      ]
-      return this.#locks.withAll(keys, async () => {
-        const report = await reconcile(this.#deps, options)
-        // namespaces and addresses may have come without a change to any object
-        this.#deps.names.update(this.#deps.state, 'everything')
-        return report
-      })
+      const networks = this.#deps.state.networks().map(network => networkLock(network.id))
+      return this.#locks.withAll([...networks, ...others()], work)
     })
   }
 

@@ -158,6 +158,12 @@ export interface Drivers {
   fixed(): string[]
   /** Every difference between what is wanted and what the kernel and the firewall have, in the order in which to remove them. */
   plan(wanted: readonly WantedNetwork[]): Promise<Step[]>
+  /** The firewall's share of that. */
+  planFirewall(wanted: readonly WantedNetwork[]): Promise<Step[]>
+  /** Pure: names of all links in the host's namespace that these networks account for. */
+  linkNames(wanted: readonly WantedNetwork[]): string[]
+  /** There is a link by this name in the host's namespace now. */
+  hasLink(name: string): boolean
 }
 
 /** What a sandbox's namespace should hold of ours. */

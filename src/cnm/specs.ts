@@ -100,8 +100,11 @@ export type Inspected =
 export interface Event {
   /** ISO 8601 */
   time: string
-  type: 'network' | 'sandbox' | 'endpoint' | 'reconcile' | 'cluster' | 'events'
-  /** `create`, `remove`, `update`, `connect`, `disconnect`, `publish`, `revoke`; of reconcile `change` or `failure`; of cluster `up`, `down` or `lost`; of events `begin` or `lost` */
+  type: 'network' | 'sandbox' | 'endpoint' | 'host' | 'reconcile' | 'cluster' | 'events'
+  /**
+   * `create`, `remove`, `update`, `connect`, `disconnect`, `publish`, `revoke`; of host `damage` (another program has changed
+   * what is ours) or `foreign` (we have adapted to another firewall); of reconcile `change` or `failure`; of cluster `up`, `down` or `lost`; of events `begin` or `lost`
+   */
   action: string
   /** of the object */
   id?: string
@@ -114,7 +117,7 @@ export interface Event {
   bindings?: PortBinding[]
   /** who made the object */
   createdBy?: Door
-  /** of reconcile, cluster and events: what happened */
+  /** of host, reconcile, cluster and events: what happened */
   words?: string
 }
 

@@ -30,22 +30,23 @@ export function createDrivers(deps: DriverDeps): Drivers {
     fixed: () => [...drivers].filter(([, driver]) => driver.fixed !== undefined).map(([type]) => type),
     async plan(wanted: readonly WantedNetwork[]): Promise<Step[]> {
       const steps: Step[] = []
-      const shares = [...drivers].map(([type, driver]) => ({
-        driver,
-        wanted: wanted.filter(({ network }) => network.driver === type),
-      }))
-      for (const share of shares) steps.push(...(await share.driver.plan(share.wanted)))
-      steps.push(...leftoverLinks(deps, new Set(shares.flatMap(share => share.driver.linkNames(share.wanted)))))
-      steps.push(
-        ...(await firewallSteps(deps, [
-          ...shares.flatMap(share => share.driver.elements(share.wanted)),
-          ...deps.otherBridges.wanted(),
-        ])),
-      )
+      for (const share of shares(drivers, wanted)) steps.push(...(await share.driver.plan(share.wanted)))
+      steps.push(...leftoverLinks(deps, new Set(this.linkNames(wanted))), ...(await this.planFirewall(wanted)))
       return steps
     },
+    planFirewall: wanted =>
+      firewallSteps(deps, [
+        ...shares(drivers, wanted).flatMap(share => share.driver.elements(share.wanted)),
+        ...deps.otherBridges.wanted(),
+      ]),
+    hasLink: name => deps.kernel.link(name) !== undefined,
+    linkNames: wanted => shares(drivers, wanted).flatMap(share => share.driver.linkNames(share.wanted)),
   }
 }
+
+/** Every driver with the networks that are its own. */
+const shares = (drivers: ReadonlyMap<string, AnyDriver>, wanted: readonly WantedNetwork[]) =>
+  [...drivers].map(([type, driver]) => ({ driver, wanted: wanted.filter(({ network }) => network.driver === type) }))
 
 function leftoverLinks(deps: DriverDeps, known: ReadonlySet<string>): Step[] {
   return deps.kernel

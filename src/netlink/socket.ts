@@ -28,8 +28,13 @@ const siocgskns = 0x894c
 const requestsAtOnce = 100
 const bytesAtOnce = 65_536
 const dumpTries = 10
-/** What may happen while the event loop is busy elsewhere: some 300 links. */
-const notificationBytes = 1 << 20
+
+export interface SocketOptions {
+  /** NETLINK_*; rtnetlink's unless given */
+  protocol?: number
+  /** what may happen while the event loop is busy elsewhere: some 300 links, unless given */
+  notificationBytes?: number
+}
 
 /**
  * One rtnetlink socket. It stays in the namespace that it was opened in, so its use needs no namespace change.
@@ -46,9 +51,10 @@ export class NetlinkSocket {
 
   private constructor(readonly fd: number) {}
 
-  /** Open in a namespace; `groups` are RTNLGRP_* to hear from. */
-  static open(netns: Netns, groups: readonly number[] = []): NetlinkSocket {
-    const fd = inNetns(netns, () => socket(afNetlink, sockRaw | sockCloexec, netlinkRoute))
+  /** Open in a namespace; `groups` are those of the protocol to hear from: RTNLGRP_*, unless another protocol is given. */
+  static open(netns: Netns, groups: readonly number[] = [], how: SocketOptions = {}): NetlinkSocket {
+    const { protocol = netlinkRoute, notificationBytes = 1 << 20 } = how
+    const fd = inNetns(netns, () => socket(afNetlink, sockRaw | sockCloexec, protocol))
     try {
       const set = (name: number, value: number) => setsockopt(fd, solNetlink, name, [value], 4)
       for (const option of [extAck, capAck, getStrictCheck]) set(option, 1)

@@ -100,6 +100,9 @@ export const fakeDrivers = (world: FakeWorld): Drivers => {
         .filter(({ network }) => !world.networks.has(networkKey(network)))
         .map(({ network }) => ({ words: `create ${network.name}`, apply: () => driver.ensureNetwork(network) }))
     },
+    planFirewall: async () => [],
+    linkNames: wanted => wanted.flatMap(({ endpoints }) => endpoints.map(({ endpoint }) => endpoint.hostLink)),
+    hasLink: name => world.links.has(name),
   }
 }
 

@@ -96,7 +96,7 @@ const reserved: { what: string; places: readonly RegExp[]; found: (source: Sourc
   },
   {
     what: 'a child process',
-    places: [/^src\/firewall\/nft-exec\.ts$/, /^src\/cli\/run\.ts$/],
+    places: [/^src\/firewall\/program\.ts$/, /^src\/cli\/run\.ts$/],
     found: imports('node:child_process', 'child_process'),
   },
 ]

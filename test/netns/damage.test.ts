@@ -1,0 +1,90 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { addresses, Host } from '../helpers/host.js'
+import { until } from '../helpers/machine.js'
+import { ask, pings, startServe } from '../helpers/vantage.js'
+
+// Other programs take away what is ours, while the daemon runs: it is back within a second, and the events say why.
+
+let host: Host
+const table = (): string => JSON.stringify(host.tsnetRules(), (key, value) => (key === 'handle' ? undefined : value))
+
+beforeAll(async () => {
+  host = await Host.start()
+  await host.startTsnet()
+  host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24', '--ipv6')
+  host.tsnet('sandbox', 'create', 'box')
+  host.tsnet('connect', 'lab', 'box', '-p', '8080:80', '-p', '9000-9009:9000-9009')
+  await startServe(host, 'box', ['80/tcp'], host.sandbox('box'))
+})
+afterAll(() => host?.stop())
+
+let since: string
+beforeEach(() => {
+  since = new Date().toISOString()
+})
+
+const eventsSince = (): string[] =>
+  host
+    .tsnet('events', '--format', 'json', '--since', since, '--until', '0s')
+    .split('\n')
+    .filter(Boolean)
+    .map(line => JSON.parse(line))
+    .map(({ type, action, words }) => `${type} ${action} ${words}`)
+
+describe('the firewall', () => {
+  test.each([
+    ['flush ruleset', /deleted the table inet tsnet/, /^reconcile change load the firewall table: it is missing$/],
+    ['delete table inet tsnet', /deleted the table inet tsnet/, /load the firewall table: it is missing/],
+    ['flush table inet tsnet', /deleted rules, /, /load the firewall table: .*chain ours has 0 rules/],
+    ['delete element inet tsnet bridges { "BRIDGE" }', /deleted elements of table/, /add 1 elements to the firewall/],
+    ['add element inet tsnet bridges { "eth7" }', /added elements of table/, /add 0 elements to the firewall, remove 1/],
+  ])('is whole again within a second after `nft %s`', async (command, damage, repair) => {
+    const bridge = [...host.links().keys()].find(name => name.startsWith('br-')) ?? ''
+    const before = table()
+    host.run('nft', command.replace('BRIDGE', bridge))
+    const at = performance.now()
+    await until('the table to be as it was', () => table() === before, 1000)
+    console.log(`${command}: whole again, as another process sees it, after ${(performance.now() - at).toFixed(0)} ms`)
+    expect(eventsSince()).toEqual([
+      expect.stringMatching(new RegExp(`^host damage nft \\(process \\d+\\) ${damage.source}`)),
+      expect.stringMatching(repair),
+    ])
+    expect(ask(host.outside, 'tcp', addresses.host4, 8080)?.name).toBe('box')
+    expect(host.tsnet('reconcile')).toBe('')
+  })
+
+  test('a running transfer goes on when everything is flushed, and goes on again', async () => {
+    // no NAT state depends on the table: what conntrack knows stays, and what the guard would drop is let through by nobody else
+    const transfer = host.outside.start('busybox', 'ping', '-i', '0.1', '-c', '30', addresses.host4)
+    const flushed = host.start('sh', '-c', 'for i in 1 2 3 4 5; do sleep 0.3; nft flush ruleset; done')
+    await flushed
+    await until('the table', () => host.tsnetRules().length > 0, 1000)
+    expect((await transfer).stdout).toContain('30 packets received')
+    expect(ask(host.outside, 'tcp', addresses.host4, 8080)?.name).toBe('box')
+  })
+
+  test('is looked at once, not without end, where another program fights for it', async () => {
+    const script = 'for i in $(seq 50); do nft delete table inet tsnet; done; true'
+    host.tryRun('sh', '-c', script)
+    await until('the table', () => ask(host.outside, 'tcp', addresses.host4, 8080)?.name === 'box', 2000)
+    expect(eventsSince().filter(line => line.startsWith('host damage')).length).toBeLessThanOrEqual(50)
+    expect(host.tsnet('reconcile')).toBe('')
+  })
+})
+
+describe('a bridge', () => {
+  test('that another program deletes comes back with its addresses and ports', async () => {
+    const bridge = [...host.links().keys()].find(name => name.startsWith('br-')) ?? ''
+    host.run('ip', 'link', 'delete', bridge)
+    await until('the sandbox to reach its gateway', () => pings(host.sandbox('box'), '10.30.0.1'), 2000).catch(e => { console.log(host.logOf('tsnet').slice(-3000), host.run('ip','-d', 'link'), host.run('ip', 'addr')); throw e })
+    expect(eventsSince()[0]).toBe(`host damage link ${bridge} was deleted`)
+    expect(ask(host.outside, 'tcp', addresses.host4, 8080)?.name).toBe('box')
+    expect(host.tsnet('reconcile')).toBe('')
+  })
+
+  test('that we delete ourselves is no damage', () => {
+    host.tsnet('network', 'create', 'short')
+    host.tsnet('network', 'rm', 'short')
+    expect(eventsSince().filter(line => line.startsWith('host'))).toEqual([])
+  })
+})
