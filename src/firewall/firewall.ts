@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { KeyedLock } from '../locks.js'
-import { type Element, fieldsOf, formatElement, formatKey, keyOf, listOf, sameElement, tableName } from './elements.js'
+import { type Element, formatElement, formatKey, keyOf, sameElement, tableName } from './elements.js'
 import { NftError, type Runner } from './nft.js'
 import { parseTable, rulesOf, type TableState } from './table.js'
 
@@ -42,12 +42,13 @@ export function createFirewall(runner: Runner): Firewall {
 
   /** undefined: there is no such table. */
   async function read(): Promise<TableState | undefined> {
-    const tables = listOf(fieldsOf(JSON.parse((await runner.run('list tables')) || '{}')).nftables)
-    const ours = tables.some(row => {
-      const { family, name } = fieldsOf(fieldsOf(row).table)
-      return family === 'inet' && name === tableName
-    })
-    return ours ? parseTable(await runner.run(listTable)) : undefined
+    // Not by a list of all tables: nft 1.0.6 prints rubbish for one that has an owner, as firewalld's has.
+    try {
+      return parseTable(await runner.run(listTable))
+    } catch (error) {
+      if (error instanceof NftError && error.message.includes('No such file or directory')) return undefined
+      throw error
+    }
   }
 
   async function ensure(keep?: readonly Element[]): Promise<{ created: boolean }> {

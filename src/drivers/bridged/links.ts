@@ -1,7 +1,7 @@
 import type { Step } from '../../cnm/driver.js'
 import type { Endpoint, Network } from '../../cnm/types.js'
 import { conflict } from '../../errors.js'
-import { randomMac, shortId } from '../../names.js'
+import { derivedMac, shortId } from '../../names.js'
 import type { Kernel } from '../../netlink/kernel.js'
 import type { BridgeData } from '../../netlink/kinds.js'
 import type { Address, Link } from '../../netlink/objects.js'
@@ -48,8 +48,9 @@ export function bridgeSteps(
       linkAdd({
         kind: 'bridge',
         name,
-        // chosen by us: otherwise it would follow the lowest of the ports and change as they come and go
-        mac: shape.mac ?? randomMac(),
+        // chosen by us: otherwise it would follow the lowest of the ports and change as they come and go. Always the same:
+        // when somebody has deleted the bridge and it is made again, sandboxes still know their gateway's address
+        mac: shape.mac ?? derivedMac(network.id, 'gateway'),
         alias: markOf(network),
         bridge: { forwardDelay: 0, stpState: false, ...shape.settings },
       }),
