@@ -19,7 +19,8 @@ import { noOtherHosts } from './drivers/other-hosts.js'
 import { conflict, doing } from './errors.js'
 import { tableName } from './firewall/elements.js'
 import { createFirewall } from './firewall/firewall.js'
-import { ensureForeignAccept } from './firewall/foreign.js'
+import { ForeignFirewalls } from './firewall/foreign.js'
+import { hasLegacyFilter } from './firewall/foreign-legacy.js'
 import { HostPorts } from './firewall/host-ports.js'
 import { isOurProgram } from './firewall/program.js'
 import { openRunner } from './firewall/runner.js'
@@ -115,23 +116,25 @@ async function build(
   const hostPorts = new HostPorts(makeRoom, id => state.endpoint(id)?.name ?? id)
   undo.add('release the host ports', () => hostPorts.close())
 
-  const acceptForeign = async (): Promise<void> => {
-    await ensureForeignAccept(runner, log)
-  }
   const ipam = new Ipam({ store, hostSubnets, hostId })
   await ipam.load()
   const events = new EventLog()
+  const told = (words: string) => events.emit({ type: 'host', action: 'foreign', words })
+  const foreign = new ForeignFirewalls({ runner, log, told })
+  const acceptForeign = () => foreign.accept()
+  const obstacles = (bridge: string) => foreign.obstacles(bridge)
   const otherBridges = new OtherBridges(kernel, firewall)
   const others = parts?.cluster ?? noOtherHosts
-  const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign, others })
+  const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign, obstacles, others })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
   const containers = new DockerContainers(options.dockerSocket)
   const addresses = new AllAddresses(ipam, parts?.ipam)
   const deps = { state, ipam: addresses, drivers, namespaces, containers, names, hostSubnets, events, log }
   const controller = new Controller(deps)
   await ensureFixedNetworks(deps)
-  const stopWatching = watchHost({
-    look: () => Promise.all([acceptForeign(), otherBridges.refresh()]),
+  const watch = watchHost({
+    look: () => Promise.all([foreign.review(controller.bridges()), otherBridges.refresh()]),
+    mustLook: hasLegacyFilter,
     table: `inet ${tableName}`,
     isOurProgram,
     firewallChanged: cause => controller.repairFirewall(cause),
@@ -140,7 +143,9 @@ async function build(
     linkCarries: name => controller.finishContainer(name),
     log,
   })
-  undo.add('stop watching the host', stopWatching)
+  undo.add('stop watching the host', () => watch.stop())
+  // the first network, and the last
+  state.onCommit(({ of }) => of === 'network' && watch.lookSoon())
   return { controller, events, parts }
 }
 

@@ -4,8 +4,8 @@ import { watchKernel } from './netlink/events.js'
 import { currentNetns } from './netlink/netns.js'
 import { type NftTransaction, nftGeneration, watchNftables } from './netlink/nftables.js'
 
-/** How often we look at other programs' firewalls all the same: iptables-legacy tells nobody what it does. */
-const lookMs = 5_000
+/** How often we look at firewalls that tell nobody what is done to them. */
+const lookMs = 1_000
 /** Other programs' changes come in bursts, and a look costs a millisecond. */
 const pauseMs = 50
 const againMs = 1_000
@@ -13,6 +13,8 @@ const againMs = 1_000
 export interface Watched {
   /** another program's bridge or firewall may have changed */
   look: () => Promise<unknown>
+  /** a firewall is in use of which the kernel tells no news */
+  mustLook: () => boolean
   /** name of the table that is ours: `inet tsnet` */
   table: string
   /** the process of this number is one that we started to change the firewall */
@@ -28,8 +30,8 @@ export interface Watched {
   log: Log
 }
 
-/** Follow what happens to the host beside our own work, in the kernel's events and by the clock. Returns how to stop. */
-export function watchHost(watched: Watched): () => void {
+/** Follow what happens to the host beside our own work: in the kernel's events, and by the clock where those say nothing. */
+export function watchHost(watched: Watched): { lookSoon: () => void; stop: () => void } {
   const { look, log } = watched
   const stop = new AbortController()
   const lookSoon = coalesced(
@@ -38,10 +40,13 @@ export function watchHost(watched: Watched): () => void {
   )
   watchLinks(watched, lookSoon, stop.signal)
   watchFirewall(watched, lookSoon, stop.signal)
-  const timer = setInterval(lookSoon, lookMs)
-  return () => {
-    clearInterval(timer)
-    stop.abort()
+  const timer = setInterval(() => watched.mustLook() && lookSoon(), lookMs)
+  return {
+    lookSoon,
+    stop() {
+      clearInterval(timer)
+      stop.abort()
+    },
   }
 }
 

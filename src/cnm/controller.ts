@@ -220,6 +220,11 @@ export class Controller implements Cnm {
     if (failures[0] !== undefined) throw new Error(failures[0])
   }
 
+  /** The bridges of all networks that there are. */
+  bridges(): string[] {
+    return this.#deps.drivers.bridges(wantedNetworks(this.#deps))
+  }
+
   /** A link of ours has gone: if a network still needs it, another program took it. */
   async linkGone(name: string): Promise<void> {
     const isWanted = () => this.#deps.drivers.linkNames(wantedNetworks(this.#deps)).includes(name)

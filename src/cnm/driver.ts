@@ -162,6 +162,10 @@ export interface Drivers {
   planFirewall(wanted: readonly WantedNetwork[]): Promise<Step[]>
   /** Pure: names of all links in the host's namespace that these networks account for. */
   linkNames(wanted: readonly WantedNetwork[]): string[]
+  /** Pure: the bridges whose traffic the firewall decides about. */
+  bridges(wanted: readonly WantedNetwork[]): string[]
+  /** Other programs' rules that drop what ours accept, in words; as of the last look at them. */
+  obstacles(network: Network): string[]
   /** There is a link by this name in the host's namespace now. */
   hasLink(name: string): boolean
 }

@@ -14,9 +14,11 @@ export function networkView(deps: EndpointDeps, network: Network): NetworkView {
   const { state } = deps
   const { cluster } = state
   const own = state.endpointsOfNetwork(network.id)
-  if (network.scope === 'local' || cluster === undefined) return { ...network, endpoints: own }
+  const obstacles = deps.drivers.obstacles(network)
+  const view = { ...network, ...(obstacles.length > 0 ? { obstacles } : {}) }
+  if (network.scope === 'local' || cluster === undefined) return { ...view, endpoints: own }
   const others = cluster.peers().filter(({ networkId }) => networkId === network.id)
-  return { ...network, endpoints: [...own.map(endpoint => asPeer(deps, cluster, endpoint)), ...others] }
+  return { ...view, endpoints: [...own.map(endpoint => asPeer(deps, cluster, endpoint)), ...others] }
 }
 
 /** The same with what the cluster's store has of it; where that does not answer, what is known here, and why that is not all. */
@@ -29,7 +31,7 @@ export async function wholeNetworkView(deps: EndpointDeps, network: Network): Pr
     // our own are newer here than what the others have been told of them
     const own = deps.state.endpointsOfNetwork(network.id).map(endpoint => asPeer(deps, cluster, endpoint))
     const others = peers.filter(({ host }) => host !== cluster.host)
-    return { ...network, endpoints: [...own, ...others], members: members.sort(byHost) }
+    return { ...known, endpoints: [...own, ...others], members: members.sort(byHost) }
   } catch (error) {
     return { ...known, incomplete: cluster.downBecause() ?? messageOf(error) }
   }

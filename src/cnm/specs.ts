@@ -65,6 +65,8 @@ export interface NetworkView extends Network {
   members?: Member[]
   /** why this is not all that there is, as the end of a sentence: `etcd does not answer` */
   incomplete?: string
+  /** other programs' firewall rules that drop what tsnet accepts: `table inet filter, chain forward: policy drop (out of the network)` */
+  obstacles?: string[]
 }
 
 /** What is wrong about a network, on every host that is on it. */

@@ -14,6 +14,8 @@ export interface DriverDeps {
   /** Where dockerd or another firewall drops what it does not know: have it accept what our rules accepted. */
   acceptForeign: () => Promise<void>
   others: OtherHosts
+  /** Other programs' rules that drop what ours accept, from or to the network of this bridge, in words. */
+  obstacles: (bridge: string) => string[]
 }
 
 /** A driver as the list of drivers sees it: besides the contract, its share of what is planned for all of them together. */

@@ -39,6 +39,9 @@ export function createDrivers(deps: DriverDeps): Drivers {
         ...shares(drivers, wanted).flatMap(share => share.driver.elements(share.wanted)),
         ...deps.otherBridges.wanted(),
       ]),
+    bridges: wanted => bridgesOf(drivers, wanted),
+    obstacles: network =>
+      network.internal ? [] : bridgesOf(drivers, [{ network, endpoints: [] }]).flatMap(deps.obstacles),
     hasLink: name => deps.kernel.link(name) !== undefined,
     linkNames: wanted => shares(drivers, wanted).flatMap(share => share.driver.linkNames(share.wanted)),
   }
@@ -47,6 +50,11 @@ export function createDrivers(deps: DriverDeps): Drivers {
 /** Every driver with the networks that are its own. */
 const shares = (drivers: ReadonlyMap<string, AnyDriver>, wanted: readonly WantedNetwork[]) =>
   [...drivers].map(([type, driver]) => ({ driver, wanted: wanted.filter(({ network }) => network.driver === type) }))
+
+const bridgesOf = (drivers: ReadonlyMap<string, AnyDriver>, wanted: readonly WantedNetwork[]): string[] =>
+  shares(drivers, wanted)
+    .flatMap(share => share.driver.elements(share.wanted))
+    .flatMap(element => (element.set === 'bridges' ? [element.link] : []))
 
 function leftoverLinks(deps: DriverDeps, known: ReadonlySet<string>): Step[] {
   return deps.kernel

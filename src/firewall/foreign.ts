@@ -1,81 +1,105 @@
-import { readFileSync } from 'node:fs'
 import type { Log } from '../log.js'
-import { fieldsOf, listOf } from './elements.js'
+import { legacyForwardChains, legacyObstacles } from './foreign-legacy.js'
+import { type ForeignChain, foreignChains, nftForwardChains, obstaclesOf } from './foreign-nft.js'
 import type { Runner } from './nft.js'
 
 /**
  * Other people's firewalls. An accept of ours does not outvote their drop (dockerd sets the policy of iptables' FORWARD to drop), so
  * one rule in their FORWARD chain accepts what carries our mark, which only chain `ours` of ruleset.nft gives. It stands after the jump to
  * DOCKER-USER, where there is one: what an administrator forbids there stays forbidden. Never touched: policies and others' rules.
- * Be aware: iptables-legacy's tables are not nftables and are only reported.
  */
-const acceptOurs = 'meta mark & 0x00800000 == 0x00800000 counter accept comment "tsnet"'
-const families = ['ip', 'ip6'] as const
 
-/** iptables's FORWARD chains accept what our own rules accepted; lists one chain per family when that is so already. */
+/** A FORWARD chain of iptables, by either of its kernel sides. */
+export interface ForwardChain {
+  /** `ip filter FORWARD` */
+  readonly name: string
+  /** in order; undefined where there is no such chain, which then drops nothing */
+  rules(): Promise<ForwardRule[] | undefined>
+  /** Delete `stale`, and put our rule after `after`, or first of all: one transaction. */
+  put(stale: readonly ForwardRule[], after: ForwardRule | undefined): Promise<void>
+  delete(stale: readonly ForwardRule[]): Promise<void>
+}
+
+export interface ForwardRule {
+  /** by which the chain's program finds it again */
+  id: string
+  ours: boolean
+  jumpsTo: string | undefined
+}
+
+const forwardChains = (runner: Runner): ForwardChain[] => [...nftForwardChains(runner), ...legacyForwardChains()]
+
+/** iptables's FORWARD chains accept what our own rules accepted; lists the chains for which that was not so already. */
 export async function ensureForeignAccept(runner: Runner, log: Log): Promise<{ added: string[] }> {
   const added: string[] = []
-  for (const family of families) {
-    const rules = await forwardRules(runner, family)
+  for (const chain of forwardChains(runner)) {
+    const rules = await chain.rules()
     if (!rules) continue
     const userJump = rules.findIndex(rule => rule.jumpsTo === 'DOCKER-USER')
     const ours = rules.findIndex(rule => rule.ours)
     // dockerd puts its own jumps on top whenever it starts; after DOCKER-USER's and ours, nothing of theirs drops what is ours.
     if (ours !== -1 && (ours === userJump + 1 || (userJump === -1 && ours === 0))) continue
-    const stale = rules
-      .filter(rule => rule.ours)
-      .map(rule => `delete rule ${family} filter FORWARD handle ${rule.handle}\n`)
-    const after = rules[userJump]
-    const place = after
-      ? `add rule ${family} filter FORWARD position ${after.handle}`
-      : `insert rule ${family} filter FORWARD`
-    await runner.run(`${stale.join('')}${place} ${acceptOurs}\n`)
-    added.push(`${family} filter FORWARD`)
-    log.info({ chain: `${family} filter FORWARD` }, 'iptables accepts what tsnet accepted')
+    await chain.put(
+      rules.filter(rule => rule.ours),
+      rules[userJump],
+    )
+    added.push(chain.name)
+    log.info({ chain: chain.name }, 'iptables accepts what tsnet accepted')
   }
-  if (legacyTables().length > 0)
-    log.warn({ tables: legacyTables() }, 'iptables-legacy is in use: its FORWARD chain may drop container traffic')
   return { added }
 }
 
 /** Take our rule out of their chains; absent is fine. */
 export async function deleteForeignAccept(runner: Runner): Promise<void> {
-  for (const family of families) {
-    const ours = ((await forwardRules(runner, family)) ?? []).filter(rule => rule.ours)
-    await runner.run(ours.map(rule => `delete rule ${family} filter FORWARD handle ${rule.handle}\n`).join(''))
+  for (const chain of forwardChains(runner)) {
+    const ours = ((await chain.rules()) ?? []).filter(rule => rule.ours)
+    if (ours.length > 0) await chain.delete(ours)
   }
 }
 
-interface ForeignRule {
-  handle: number
-  ours: boolean
-  jumpsTo: string | undefined
+interface ForeignDeps {
+  runner: Runner
+  log: Log
+  /** something about other firewalls is worth an event */
+  told: (words: string) => void
 }
 
-/** The rules of iptables-nft's FORWARD chain, in order; undefined when iptables has not made one. */
-async function forwardRules(runner: Runner, family: 'ip' | 'ip6'): Promise<ForeignRule[] | undefined> {
-  const chains = rowsOf(await runner.run(`list chains ${family}`)).map(row => fieldsOf(row.chain))
-  if (!chains.some(chain => chain.table === 'filter' && chain.name === 'FORWARD')) return undefined
-  return rowsOf(await runner.run(`list chain ${family} filter FORWARD`)).flatMap(row => {
-    const { handle, comment, expr } = fieldsOf(row.rule)
-    if (typeof handle !== 'number') return []
-    const jump = listOf(expr).map(e => fieldsOf(fieldsOf(e).jump).target)
-    const jumpsTo = jump.find(target => typeof target === 'string')
-    return [{ handle, ours: comment === 'tsnet', jumpsTo: jumpsTo as string | undefined }]
-  })
-}
+/** Other programs' firewalls as the daemon follows them: one word with them where that helps, and what is known of them. */
+export class ForeignFirewalls {
+  readonly #deps: ForeignDeps
+  #chains: ForeignChain[] = []
+  #obstacles = new Set<string>()
 
-const rowsOf = (json: string): Record<string, unknown>[] =>
-  listOf(fieldsOf(JSON.parse(json || '{}')).nftables).map(fieldsOf)
+  constructor(deps: ForeignDeps) {
+    this.#deps = deps
+  }
 
-/** Tables that iptables-legacy has loaded into the kernel; its module makes the file. */
-function legacyTables(): string[] {
-  const namesIn = (path: string) => {
-    try {
-      return readFileSync(path, 'utf8').split('\n').filter(Boolean)
-    } catch {
-      return []
+  /** There is a network to be accepted for, or will be in a moment. */
+  async accept(): Promise<void> {
+    const { added } = await ensureForeignAccept(this.#deps.runner, this.#deps.log)
+    for (const chain of added) this.#deps.told(`iptables accepts in ${chain} what tsnet accepted`)
+  }
+
+  /** Look again: these are our networks' bridges, which nobody but the table `inet tsnet` should keep from forwarding. */
+  async review(bridges: readonly string[]): Promise<void> {
+    const { runner, log, told } = this.#deps
+    if (bridges.length === 0) {
+      await deleteForeignAccept(runner)
+      return
     }
+    await this.accept()
+    this.#chains = await foreignChains(runner)
+    const obstacles = new Set(bridges.flatMap(bridge => this.obstacles(bridge)))
+    for (const obstacle of obstacles)
+      if (!this.#obstacles.has(obstacle)) {
+        log.warn({ obstacle }, "another program's firewall drops what tsnet accepts")
+        told(`another program's firewall drops what tsnet accepts: ${obstacle}`)
+      }
+    this.#obstacles = obstacles
   }
-  return [...new Set(['/proc/net/ip_tables_names', '/proc/net/ip6_tables_names'].flatMap(namesIn))]
+
+  /** Whose rules surely drop new connections from or to the network behind a bridge, as of the last look. */
+  obstacles(bridge: string): string[] {
+    return [...obstaclesOf(this.#chains, bridge), ...legacyObstacles()]
+  }
 }

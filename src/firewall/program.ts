@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, openSync, unlinkSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -21,6 +21,10 @@ const recent = new Set<number>()
 
 /** Whether a process of this number was one of ours, not long ago. */
 export const isOurProgram = (pid: number): boolean => recent.has(pid)
+
+/** The path of a program, as PATH has it. */
+export const findProgram = (name: string): string | undefined =>
+  [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'].map(dir => join(dir, name)).find(existsSync)
 
 /** Run a firewall's own program to its end, without a shell; returns what it printed. @throws {ProgramError} */
 export async function runProgram(program: string, args: readonly string[], input = ''): Promise<string> {

@@ -102,6 +102,8 @@ export const fakeDrivers = (world: FakeWorld): Drivers => {
     },
     planFirewall: async () => [],
     linkNames: wanted => wanted.flatMap(({ endpoints }) => endpoints.map(({ endpoint }) => endpoint.hostLink)),
+    bridges: () => [],
+    obstacles: () => [],
     hasLink: name => world.links.has(name),
   }
 }

@@ -204,16 +204,6 @@ describe('beside other programs', () => {
     console.log(`iptables' FORWARD of 50 rules looked at in ${((performance.now() - start) / 20).toFixed(2)} ms`)
     nft('flush ruleset')
   })
-
-  it('tells of an iptables-legacy that filters here', async () => {
-    const warnings: string[] = []
-    const log = { ...noLog, warn: (_: object, message: string) => void warnings.push(message) }
-    await ensureForeignAccept(library, log)
-    expect(warnings).toEqual([])
-    execFileSync('iptables-legacy', ['-P', 'FORWARD', 'DROP'])
-    await ensureForeignAccept(library, log)
-    expect(warnings).toEqual(['iptables-legacy is in use: its FORWARD chain may drop container traffic'])
-  })
 })
 
 describe('runners', () => {

@@ -38,6 +38,7 @@ afterEach(() => {
 
 function watch(): void {
   stop = watchHost({
+    mustLook: () => false,
     look: async () => {
       looks++
     },
@@ -48,7 +49,7 @@ function watch(): void {
     linkGone: async () => {},
     linkCarries: async () => {},
     log: noLog,
-  })
+  }).stop
 }
 
 const nft = (command: string): string => execFileSync('nft', ['-f', '-'], { encoding: 'utf8', input: command })

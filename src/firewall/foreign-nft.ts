@@ -1,0 +1,110 @@
+import { fieldsOf, listOf, tableName } from './elements.js'
+import type { ForwardChain, ForwardRule } from './foreign.js'
+import type { Runner } from './nft.js'
+import { type Chain, type Packets, verdictOf } from './verdict.js'
+
+/** Bit of the packet mark by which chain `ours` of ruleset.nft says that it accepted. */
+export const markBit = 0x00800000
+const acceptOurs = `meta mark & ${markBit} == ${markBit} counter accept comment "tsnet"`
+
+/** The FORWARD chains of iptables-nft, where it has made any. */
+export const nftForwardChains = (runner: Runner): ForwardChain[] =>
+  (['ip', 'ip6'] as const).map(family => {
+    const name = `${family} filter FORWARD`
+    const deletes = (stale: readonly ForwardRule[]): string =>
+      stale.map(({ id }) => `delete rule ${name} handle ${id}\n`).join('')
+    return {
+      name,
+      rules: () => forwardRules(runner, family),
+      async put(stale, after) {
+        const place = after ? `add rule ${name} position ${after.id}` : `insert rule ${name}`
+        await runner.run(`${deletes(stale)}${place} ${acceptOurs}\n`)
+      },
+      async delete(stale) {
+        await runner.run(deletes(stale))
+      },
+    }
+  })
+
+async function forwardRules(runner: Runner, family: 'ip' | 'ip6'): Promise<ForwardRule[] | undefined> {
+  const chains = rowsOf(await runner.run(`list chains ${family}`)).map(row => fieldsOf(row.chain))
+  if (!chains.some(chain => chain.table === 'filter' && chain.name === 'FORWARD')) return undefined
+  return rowsOf(await runner.run(`list chain ${family} filter FORWARD`)).flatMap(row => {
+    const { handle, comment, expr } = fieldsOf(row.rule)
+    if (typeof handle !== 'number') return []
+    const jump = listOf(expr).map(e => fieldsOf(fieldsOf(e).jump).target)
+    const jumpsTo = jump.find(target => typeof target === 'string')
+    return [{ id: String(handle), ours: comment === 'tsnet', jumpsTo: jumpsTo as string | undefined }]
+  })
+}
+
+const rowsOf = (json: string): Record<string, unknown>[] =>
+  listOf(fieldsOf(JSON.parse(json || '{}')).nftables).map(fieldsOf)
+
+/** A base chain of another program at the forward hook, and what it jumps to. */
+export interface ForeignChain {
+  family: 'ip' | 'ip6' | 'inet'
+  /** ours is -10: a chain that runs before sees no mark of ours */
+  priority: number
+  /** `table inet filter, chain forward` */
+  name: string
+  chain: Chain
+  chains: ReadonlyMap<string, Chain>
+}
+
+/** Of chain `forward` in ruleset.nft. */
+const ourPriority = -10
+
+/** Every chain of other programs that packets of ours pass on their way through the host. */
+export async function foreignChains(runner: Runner): Promise<ForeignChain[]> {
+  const found: ForeignChain[] = []
+  const all = rowsOf(await runner.run('list chains')).map(row => fieldsOf(row.chain))
+  for (const { family, table, name, hook, policy, prio } of all) {
+    if (hook !== 'forward' || (family !== 'ip' && family !== 'ip6' && family !== 'inet')) continue
+    if (family === 'inet' && table === tableName) continue
+    const chains = new Map<string, Chain>()
+    const read = async (chain: string): Promise<Chain> => {
+      const known = chains.get(chain)
+      if (known) return known
+      const rules: unknown[][] = []
+      const made: Chain = chain === name && typeof policy === 'string' ? { policy, rules } : { rules }
+      chains.set(chain, made)
+      const rows = rowsOf(await runner.run(`list chain ${family} ${table} ${chain}`))
+      rules.push(...rows.filter(row => row.rule).map(row => listOf(fieldsOf(row.rule).expr)))
+      for (const target of targetsIn(rules)) await read(target)
+      return made
+    }
+    const words = `table ${family} ${table}, chain ${name}`
+    found.push({ family, priority: Number(prio), name: words, chain: await read(String(name)), chains })
+  }
+  return found
+}
+
+/** Chains that rules jump to, in verdict maps too. */
+const targetsIn = (rules: readonly unknown[]): string[] =>
+  [...JSON.stringify(rules).matchAll(/"(?:jump|goto)":\{"target":"([^"]+)"\}/g)].map(([, target = '']) => target)
+
+/**
+ * Whose chains surely drop what our rules accept from and to a bridge, in words. New connections only: what is
+ * established is let through nearly everywhere. Pure.
+ */
+export function obstaclesOf(foreign: readonly ForeignChain[], bridge: string): string[] {
+  const directions: [string, Partial<Packets>][] = [
+    ['out of the network', { iifname: bridge, status: 'confirmed' }],
+    ['to published ports', { oifname: bridge, status: 'dnat' }],
+  ]
+  return foreign.flatMap(({ family, priority, name, chain, chains }) =>
+    directions.flatMap(([where, known]) => {
+      const families = family === 'inet' ? ['ipv4', 'ipv6'] : [family === 'ip' ? 'ipv4' : 'ipv6']
+      const rules = families.flatMap(nfproto => {
+        const verdict = verdictOf(
+          chain,
+          { mark: priority > ourPriority ? markBit : 0, state: 'new', status: '', ...known, nfproto },
+          chains,
+        )
+        return verdict.what === 'drop' ? [verdict.rule] : []
+      })
+      return rules.length === families.length ? [`${name}: ${rules[0]} (${where})`] : []
+    }),
+  )
+}

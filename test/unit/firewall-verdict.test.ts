@@ -1,0 +1,103 @@
+import { describe, expect, test } from 'vitest'
+import { obstaclesOf } from '../../src/firewall/foreign-nft.js'
+import { type Chain, type Packets, verdictOf } from '../../src/firewall/verdict.js'
+
+// Expressions as `nft -j list chain` gives them.
+const match = (left: unknown, right: unknown, op = '==') => ({ match: { op, left, right } })
+const meta = (key: string) => ({ meta: { key } })
+const ct = (key: string) => ({ ct: { key } })
+const counter = { counter: { packets: 1, bytes: 2 } }
+const accept = { accept: null }
+const drop = { drop: null }
+const jump = (target: string) => ({ jump: { target } })
+const port22 = match({ payload: { protocol: 'tcp', field: 'dport' } }, 22)
+const ourMark = match({ '&': [meta('mark'), 0x800000] }, 0x800000)
+
+const packets: Packets = { iifname: 'br-a', mark: 0x800000, state: 'new', status: 'dnat', nfproto: 'ipv4' }
+const chains = new Map<string, Chain>([
+  ['drops', { rules: [[drop]] }],
+  ['accepts', { rules: [[accept]] }],
+  ['asks', { rules: [[port22, accept]] }],
+  ['returns', { rules: [[{ return: null }], [drop]] }],
+])
+const end = (policy: string, ...rules: unknown[][]) => verdictOf({ policy, rules }, packets, chains)
+const dropped = (rule: string) => ({ what: 'drop', rule })
+const accepted = { what: 'accept' }
+const unknown = { what: 'unknown' }
+
+describe("another program's chain", () => {
+  test.each<[string, unknown[][], object]>([
+    ['an empty one', [], dropped('policy drop')],
+    ['accepts our mark', [[ourMark, counter, accept]], accepted],
+    ['accepts another mark', [[match({ '&': [meta('mark'), 1] }, 1), accept]], dropped('policy drop')],
+    [
+      'accepts what is established',
+      [[match(ct('state'), ['established', 'related'], 'in'), accept]],
+      dropped('policy drop'),
+    ],
+    ['accepts what was redirected', [[match(ct('status'), 'dnat', 'in'), accept]], accepted],
+    ['accepts all but another link', [[match(meta('iifname'), 'eth0', '!='), accept]], accepted],
+    ['accepts links by the beginning of their name', [[match(meta('iifname'), 'br-*'), accept]], accepted],
+    ['accepts one of several links', [[match(meta('iifname'), { set: ['x', 'br-a'] }), accept]], accepted],
+    ['accepts links of a set that it names', [[match(meta('iifname'), '@mine'), accept]], unknown],
+    ['accepts by what we do not know', [[port22, accept]], unknown],
+    ['accepts by a match of xtables', [[{ xt: { type: 'match', name: 'owner' } }, accept]], unknown],
+    ['drops some, by what we do not know', [[port22, drop], [accept]], accepted],
+    ['drops all', [[counter, drop], [accept]], dropped('drop')],
+    ['rejects a link', [[match(meta('iifname'), 'br-a'), { reject: {} }]], dropped('iifname "br-a" reject')],
+    ['rejects by a target of xtables', [[{ xt: { type: 'target', name: 'REJECT' } }]], dropped('REJECT')],
+    ['jumps to one that drops', [[jump('drops')], [accept]], dropped('drop')],
+    ['jumps to one that accepts', [[jump('accepts')]], accepted],
+    ['jumps to one that is not there', [[jump('gone')]], unknown],
+    ['jumps to one that asks', [[jump('asks')], [drop]], unknown],
+    ['jumps to one that returns', [[jump('returns')], [accept]], accepted],
+    ['goes to one that returns', [[{ goto: { target: 'returns' } }], [accept]], dropped('policy drop')],
+    ['returns', [[{ return: null }], [accept]], dropped('policy drop')],
+    [
+      'decides by a map',
+      [
+        [
+          {
+            vmap: {
+              key: ct('state'),
+              data: {
+                set: [
+                  ['invalid', drop],
+                  ['new', jump('accepts')],
+                ],
+              },
+            },
+          },
+        ],
+      ],
+      accepted,
+    ],
+    ['decides by a map of what we do not know', [[{ vmap: { key: meta('oifname'), data: { set: [] } } }]], unknown],
+  ])('that %s', (_, rules, want) => expect(end('drop', ...rules)).toEqual(want))
+
+  test('that calls itself is given up', () => {
+    const loop = new Map<string, Chain>([['a', { rules: [[jump('a')]] }]])
+    expect(verdictOf({ policy: 'drop', rules: [[jump('a')]] }, packets, loop)).toEqual(unknown)
+  })
+
+  test('that lets everything pass is no obstacle, one that drops is named, and before our rules our mark is of no use', () => {
+    const foreign = (priority: number, chain: Chain) => ({
+      family: 'inet' as const,
+      priority,
+      name: 'table inet filter, chain forward',
+      chain,
+      chains: new Map(),
+    })
+    expect(obstaclesOf([foreign(0, { policy: 'accept', rules: [] })], 'br-a')).toEqual([])
+    expect(obstaclesOf([foreign(0, { policy: 'drop', rules: [[ourMark, accept]] })], 'br-a')).toEqual([])
+    expect(obstaclesOf([foreign(-100, { policy: 'drop', rules: [[ourMark, accept]] })], 'br-a')).toEqual([
+      'table inet filter, chain forward: policy drop (out of the network)',
+      'table inet filter, chain forward: policy drop (to published ports)',
+    ])
+    const onlyOut = { policy: 'accept', rules: [[match(meta('iifname'), 'br-a'), drop]] }
+    expect(obstaclesOf([foreign(0, onlyOut)], 'br-a')).toEqual([
+      'table inet filter, chain forward: iifname "br-a" drop (out of the network)',
+    ])
+    expect(obstaclesOf([foreign(0, onlyOut)], 'br-b')).toEqual([])
+  })
+})
