@@ -147,6 +147,12 @@ export type Element = { [S in SetName]: { set: S } & KeyRow<S> & ValueRow<S> }[S
 
 const shapeOf = (name: SetName): SetShape => sets[name]
 
+/** Of a set's elements, those that identify one first. */
+export const fieldNames = (name: SetName): string[] => {
+  const { key, value } = shapeOf(name)
+  return [...Object.keys(key), ...Object.keys(value ?? {})]
+}
+
 function formatFields(element: Element, fields: Record<string, PartName>): string {
   const row = element as unknown as Record<string, unknown>
   return Object.entries(fields)

@@ -1,0 +1,191 @@
+import { createHash } from 'node:crypto'
+import type { Family } from '../cnm/types.js'
+import { formatRange } from '../ports/spec.js'
+import { type Element, fieldNames, formatElement, type SetName, sets } from './elements.js'
+
+/**
+ * ruleset.nft in the words of iptables: every set is a chain of ours, every element one rule or a few in it. What is said
+ * there of the rules' meaning holds here. The price: rules are tried one after the other, where nftables looks up once.
+ */
+export type TableName = 'raw' | 'mangle' | 'nat' | 'filter'
+
+export interface Rule {
+  family: Family
+  table: TableName
+  chain: string
+  /** as iptables takes it, without comment */
+  spec: string
+  /** before what is in the chain already, rather than after it */
+  first?: boolean
+}
+
+/** Bit of the packet mark for what leaves a masqueraded network: POSTROUTING does not know by which link a packet came. */
+const masqueradeBit = '0x1000000'
+const acceptBit = '0x800000'
+
+const families = [4, 6] as const
+const loopback = '127.0.0.0/8'
+const both = (table: TableName, chain: string, spec: string, first = false): Rule[] =>
+  families.map(family => ({ family, table, chain, spec, first }))
+const one = (family: Family, table: TableName, chain: string, spec: string, first = false): Rule => ({
+  family,
+  table,
+  chain,
+  spec,
+  first,
+})
+
+type Rows = { [S in SetName]: (element: Extract<Element, { set: S }>) => Rule[] }
+
+interface At {
+  protocol: string
+  hostIp?: string
+  hostPort?: number
+  ports?: { first: number; last: number }
+}
+const at = ({ protocol, hostIp, hostPort, ports }: At): string =>
+  `-p ${protocol}${hostIp === undefined ? '' : ` -d ${hostIp}`} -m ${protocol} --dport ${portText(hostPort, ports)}`
+const portText = (hostPort: number | undefined, ports: At['ports']): string =>
+  ports === undefined ? String(hostPort) : formatRange(ports).replace('-', ':')
+
+type To = { containerIp: string; containerPort?: number }
+const to = ({ containerIp, containerPort }: To): string => {
+  if (containerPort === undefined) return `-j DNAT --to-destination ${containerIp}`
+  return `-j DNAT --to-destination ${containerIp.includes(':') ? `[${containerIp}]` : containerIp}:${containerPort}`
+}
+const publish =
+  (family: Family, chain: string) =>
+  (element: At & To): Rule[] => [one(family, 'nat', chain, `${at(element)} ${to(element)}`)]
+const loopbackOnly = (element: At): Rule[] => [one(4, 'raw', 'TSNET-LOCAL', `! -i lo ${at(element)} -j DROP`)]
+const ownNet =
+  (family: Family) =>
+  ({ link, subnet }: { link: string; subnet: string }): Rule[] => [
+    one(family, 'nat', 'TSNET-HAIRPIN', `-s ${subnet} -o ${link} -m conntrack --ctstate DNAT -j MASQUERADE`),
+  ]
+const masquerade =
+  (family: Family) =>
+  ({ link }: { link: string }): Rule[] => [
+    one(family, 'mangle', 'TSNET-MASQ', `-i ${link} -j MARK --set-xmark ${masqueradeBit}/${masqueradeBit}`),
+  ]
+
+/** One row for each set: a new kind of element is a line here. */
+const rows: Rows = {
+  publish4: publish(4, 'TSNET-PORT'),
+  publish4_range: publish(4, 'TSNET-RANGE'),
+  publish4_any: publish(4, 'TSNET-ANYPORT'),
+  publish4_any_range: publish(4, 'TSNET-ANYRANGE'),
+  publish6: publish(6, 'TSNET-PORT'),
+  publish6_range: publish(6, 'TSNET-RANGE'),
+  publish6_any: publish(6, 'TSNET-ANYPORT'),
+  publish6_any_range: publish(6, 'TSNET-ANYRANGE'),
+  lo_only: loopbackOnly,
+  lo_only_range: loopbackOnly,
+  bridges: ({ link }) => [
+    one(4, 'raw', 'TSNET-LOCAL', `-d ${loopback} -i ${link} -j DROP`),
+    one(4, 'raw', 'TSNET-LOCAL', `-s ${loopback} -i ${link} -j DROP`),
+    one(4, 'nat', 'TSNET-HAIRPIN', `-s ${loopback} -o ${link} -m conntrack --ctstate DNAT -j MASQUERADE`),
+    ...both('nat', 'TSNET-OUT', `-o ${link} -j RETURN`, true),
+    ...both('filter', 'TSNET-FORWARD', `-i ${link} -j TSNET-GATE`),
+    ...both('filter', 'TSNET-FORWARD', `-o ${link} -j TSNET-GATE`),
+    ...both('filter', 'TSNET-TO', `-o ${link} -j TSNET-OURS`),
+    ...both('filter', 'TSNET-CLOSED', `-o ${link} -j DROP`),
+  ],
+  internal: ({ link }) => [
+    ...both('filter', 'TSNET-INTERNAL', `-i ${link} -j DROP`),
+    ...both('filter', 'TSNET-INTERNAL', `-o ${link} -j DROP`),
+  ],
+  others: ({ link }) => both('filter', 'TSNET-OTHERS', `-o ${link} -j RETURN`, true),
+  intra: ({ from, to: link }) => both('filter', 'TSNET-INTRA', `-i ${from} -o ${link} -j TSNET-OURS`),
+  masquerade4: masquerade(4),
+  masquerade6: masquerade(6),
+  own_net4: ownNet(4),
+  own_net6: ownNet(6),
+}
+
+/** What an element is in the kernel. Throws InvalidParameter on a value that is none. */
+export function elementRules(element: Element): Rule[] {
+  formatElement(element)
+  return (rows[element.set] as (element: Element) => Rule[])(element)
+}
+
+const jumps = (table: TableName, chain: string, ...targets: string[]): Rule[] =>
+  targets.flatMap(target => both(table, chain, `-j ${target}`))
+
+/** The chains' own rules, in order: they never change. */
+export const fixedRules: Rule[] = [
+  one(6, 'nat', 'TSNET-PUBLISH', '-d ::1/128 -j RETURN'),
+  one(6, 'nat', 'TSNET-PUBLISH', '-s fe80::/10 -j RETURN'),
+  ...jumps('nat', 'TSNET-PUBLISH', 'TSNET-PORT', 'TSNET-RANGE', 'TSNET-ANYPORT', 'TSNET-ANYRANGE'),
+  ...jumps('nat', 'TSNET-POST', 'TSNET-HAIRPIN'),
+  ...both('nat', 'TSNET-POST', `-m mark --mark ${masqueradeBit}/${masqueradeBit} -j TSNET-OUT`),
+  ...both('nat', 'TSNET-OUT', '-j MASQUERADE'),
+  ...both('filter', 'TSNET-GATE', '-m conntrack --ctstate RELATED,ESTABLISHED -j TSNET-OURS'),
+  ...jumps('filter', 'TSNET-GATE', 'TSNET-INTRA', 'TSNET-INTERNAL'),
+  ...both('filter', 'TSNET-GATE', '-m conntrack --ctstate DNAT -j TSNET-TO'),
+  ...jumps('filter', 'TSNET-GATE', 'TSNET-CLOSED', 'TSNET-OTHERS'),
+  ...both('filter', 'TSNET-OTHERS', '-j TSNET-OURS'),
+  ...both('filter', 'TSNET-OURS', `-j MARK --set-xmark ${acceptBit}/${acceptBit}`),
+  ...both('filter', 'TSNET-OURS', '-j ACCEPT'),
+]
+
+/** How packets come to our chains: in the kernel's own chains, before all else, but for what dockerd leaves to the administrator. */
+export const hooks: Rule[] = [
+  ...jumps('raw', 'PREROUTING', 'TSNET-LOCAL'),
+  ...jumps('mangle', 'FORWARD', 'TSNET-MASQ'),
+  ...both('nat', 'PREROUTING', '-m addrtype --dst-type LOCAL -j TSNET-PUBLISH'),
+  ...both('nat', 'OUTPUT', '-m addrtype --dst-type LOCAL -j TSNET-PUBLISH'),
+  ...jumps('nat', 'POSTROUTING', 'TSNET-POST'),
+  ...jumps('filter', 'FORWARD', 'TSNET-FORWARD'),
+]
+
+/** Every chain of ours, by table. */
+export const ownChains: Record<TableName, string[]> = {
+  raw: ['TSNET-LOCAL'],
+  mangle: ['TSNET-MASQ'],
+  nat: [
+    'TSNET-PUBLISH',
+    'TSNET-PORT',
+    'TSNET-RANGE',
+    'TSNET-ANYPORT',
+    'TSNET-ANYRANGE',
+    'TSNET-POST',
+    'TSNET-HAIRPIN',
+    'TSNET-OUT',
+  ],
+  filter: [
+    'TSNET-FORWARD',
+    'TSNET-GATE',
+    'TSNET-INTRA',
+    'TSNET-INTERNAL',
+    'TSNET-TO',
+    'TSNET-CLOSED',
+    'TSNET-OTHERS',
+    'TSNET-OURS',
+  ],
+}
+export const tableNames = Object.keys(ownChains) as TableName[]
+
+/** The comment of rules that are no element's: it says which text made them. */
+export const fixedComment = `tsnet ${createHash('sha256')
+  .update(JSON.stringify([fixedRules, hooks]))
+  .digest('hex')
+  .slice(0, 12)}`
+
+/** The comment that says whose rule it is, for us to read back: `["bridges","br-web"]`. */
+export function elementComment(element: Element): string {
+  const row = element as unknown as Record<string, unknown>
+  return JSON.stringify([element.set, ...fieldNames(element.set).map(field => row[field])])
+}
+
+/** Undefined for what we cannot have written. */
+export function parseComment(comment: string): Element | undefined {
+  try {
+    const [set, ...values] = JSON.parse(comment) as [SetName, ...unknown[]]
+    if (!Object.hasOwn(sets, set)) return undefined
+    const element = Object.fromEntries([['set', set], ...fieldNames(set).map((field, i) => [field, values[i]])])
+    formatElement(element)
+    return element
+  } catch {
+    return undefined
+  }
+}
