@@ -17,13 +17,11 @@ import { createDrivers } from './drivers/index.js'
 import { OtherBridges } from './drivers/other-bridges.js'
 import { noOtherHosts } from './drivers/other-hosts.js'
 import { conflict, doing } from './errors.js'
-import { tableName } from './firewall/elements.js'
-import { createFirewall } from './firewall/firewall.js'
+import { type Backend, type BackendName, loadRules, openBackend } from './firewall/backend.js'
 import { ForeignFirewalls } from './firewall/foreign.js'
 import { hasLegacyFilter } from './firewall/foreign-legacy.js'
 import { HostPorts } from './firewall/host-ports.js'
 import { isOurProgram } from './firewall/program.js'
-import { openRunner } from './firewall/runner.js'
 import { AllAddresses } from './ipam/addresses.js'
 import { Ipam } from './ipam/ipam.js'
 import { createLog, type Log } from './log.js'
@@ -99,10 +97,10 @@ async function build(
   undo.add('close the store', () => store.close())
   const kernel = openKernel()
   undo.add('close the kernel sockets', () => kernel.close())
-  const runner = await openRunner()
-  undo.add('close nftables', () => runner.close())
-  const firewall = createFirewall(runner)
-  await doing('load the firewall rules', () => firewall.ensure())
+  const backend = await openBackend(options.firewall)
+  undo.add('close the firewall', () => backend.close())
+  await doing('load the firewall rules', () => takeOver(backend, store, log))
+  const { firewall } = backend
   const names = new NameServer({ log })
   undo.add('close the resolver', () => names.close())
   const hostSubnets = () => subnetsOf(kernel)
@@ -120,7 +118,7 @@ async function build(
   await ipam.load()
   const events = new EventLog()
   const told = (words: string) => events.emit({ type: 'host', action: 'foreign', words })
-  const foreign = new ForeignFirewalls({ runner, log, told })
+  const foreign = new ForeignFirewalls({ backend, log, told })
   const acceptForeign = () => foreign.accept()
   const obstacles = (bridge: string) => foreign.obstacles(bridge)
   const otherBridges = new OtherBridges(kernel, firewall)
@@ -133,9 +131,12 @@ async function build(
   const controller = new Controller(deps)
   await ensureFixedNetworks(deps)
   const watch = watchHost({
-    look: () => Promise.all([foreign.review(controller.bridges()), otherBridges.refresh()]),
+    look: async () => {
+      if (backend.untold) await controller.repairFirewall('another program has changed the rules')
+      await Promise.all([foreign.review(controller.bridges()), otherBridges.refresh()])
+    },
     mustLook: hasLegacyFilter,
-    table: `inet ${tableName}`,
+    tables: backend.tables,
     isOurProgram,
     firewallChanged: cause => controller.repairFirewall(cause),
     bridgeGone: name => controller.linkGone(name),
@@ -144,7 +145,8 @@ async function build(
     log,
   })
   undo.add('stop watching the host', () => watch.stop())
-  // the first network, and the last
+  // what happened while no daemon ran; then the first network, and the last
+  watch.lookSoon()
   state.onCommit(({ of }) => of === 'network' && watch.lookSoon())
   return { controller, events, parts }
 }
@@ -192,6 +194,16 @@ function subnetsOf(kernel: Kernel): string[] {
   const routes = kernel.routes().map(route => route.destination)
   const addresses = kernel.addresses().map(({ address }) => address)
   return [...routes, ...addresses].filter(cidr => !cidr.endsWith('/0'))
+}
+
+/** Which backend wrote the rules that are there is in the store: another one must not leave them behind. */
+async function takeOver(backend: Backend, store: Store, log: Log): Promise<void> {
+  const key = 'host/firewall'
+  const former = (await store.get<BackendName>(key))?.value
+  await loadRules(backend, former)
+  if (former === backend.name) return
+  await store.txn([], [put(key, backend.name)])
+  if (former !== undefined) log.info({ former, now: backend.name }, 'the firewall is written by another backend now')
 }
 
 /** Made once and kept: the default IPv6 subnets are derived from it and must not change. */

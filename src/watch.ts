@@ -15,8 +15,8 @@ export interface Watched {
   look: () => Promise<unknown>
   /** a firewall is in use of which the kernel tells no news */
   mustLook: () => boolean
-  /** name of the table that is ours: `inet tsnet` */
-  table: string
+  /** nftables tables that have rules of ours: `inet tsnet` */
+  tables: ReadonlySet<string>
   /** the process of this number is one that we started to change the firewall */
   isOurProgram: (pid: number) => boolean
   /** another program has changed our table, or may have; in words */
@@ -91,7 +91,7 @@ function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal)
 
 /** Our own transactions are told apart by who made them, so they cause no work. */
 function watchFirewall(watched: Watched, lookSoon: () => void, signal: AbortSignal): void {
-  const { table, isOurProgram, firewallChanged, log } = watched
+  const { tables, isOurProgram, firewallChanged, log } = watched
   const causes = new Set<string>()
   const repairSoon = coalesced(
     async () => {
@@ -120,9 +120,10 @@ function watchFirewall(watched: Watched, lookSoon: () => void, signal: AbortSign
           changed('more was changed than could be followed')
           lookSoon()
         } else if (!signal.aborted && !isOurs(event.pid)) {
-          const done = event.tables.get(table)
-          if (done !== undefined) changed(inWords(event, table, done))
-          if (event.tables.size > (done === undefined ? 0 : 1)) lookSoon()
+          for (const [table, done] of event.tables) {
+            if (tables.has(table)) changed(inWords(event, table, done))
+            if (!tables.has(table) || tables.size > 1) lookSoon()
+          }
         }
       },
       signal,

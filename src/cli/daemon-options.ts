@@ -27,7 +27,7 @@ export interface DaemonOptions {
   hostName: string
   /** address, or link that has it, at which other hosts reach this one; undefined: the link of the default route */
   advertise: string | undefined
-  firewall: 'auto' | 'nftables'
+  firewall: 'auto' | 'nftables' | 'iptables'
   logLevel: LogLevel
 }
 
@@ -146,13 +146,10 @@ export const daemonOptionTable: { [K in keyof DaemonOptions]: DaemonOption<Daemo
   },
   firewall: {
     flag: 'firewall',
-    placeholder: 'auto|nftables',
-    help: 'what rules are written with',
+    placeholder: 'auto|nftables|iptables',
+    help: 'what rules are written with; auto: nftables where it works',
     default: 'auto',
-    parse: text => {
-      if (text === 'iptables') throw notImplemented('firewall iptables is not implemented yet: use auto or nftables')
-      return oneOf('firewall', ['auto', 'nftables'])(text)
-    },
+    parse: oneOf('firewall', ['auto', 'nftables', 'iptables']),
   },
   logLevel: {
     flag: 'log-level',

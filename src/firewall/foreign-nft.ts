@@ -44,16 +44,13 @@ const rowsOf = (json: string): Record<string, unknown>[] =>
 /** A base chain of another program at the forward hook, and what it jumps to. */
 export interface ForeignChain {
   family: 'ip' | 'ip6' | 'inet'
-  /** ours is -10: a chain that runs before sees no mark of ours */
+  /** a chain that runs before ours sees no mark of ours */
   priority: number
   /** `table inet filter, chain forward` */
   name: string
   chain: Chain
   chains: ReadonlyMap<string, Chain>
 }
-
-/** Of chain `forward` in ruleset.nft. */
-const ourPriority = -10
 
 /** Every chain of other programs that packets of ours pass on their way through the host. */
 export async function foreignChains(runner: Runner): Promise<ForeignChain[]> {
@@ -88,7 +85,7 @@ const targetsIn = (rules: readonly unknown[]): string[] =>
  * Whose chains surely drop what our rules accept from and to a bridge, in words. New connections only: what is
  * established is let through nearly everywhere. Pure.
  */
-export function obstaclesOf(foreign: readonly ForeignChain[], bridge: string): string[] {
+export function obstaclesOf(foreign: readonly ForeignChain[], bridge: string, ourPriority: number): string[] {
   const directions: [string, Partial<Packets>][] = [
     ['out of the network', { iifname: bridge, status: 'confirmed' }],
     ['to published ports', { oifname: bridge, status: 'dnat' }],

@@ -1,7 +1,7 @@
 import type { Log } from '../log.js'
+import type { Backend } from './backend.js'
 import { legacyForwardChains, legacyObstacles } from './foreign-legacy.js'
 import { type ForeignChain, foreignChains, nftForwardChains, obstaclesOf } from './foreign-nft.js'
-import type { Runner } from './nft.js'
 
 /**
  * Other people's firewalls. An accept of ours does not outvote their drop (dockerd sets the policy of iptables' FORWARD to drop), so
@@ -27,12 +27,19 @@ export interface ForwardRule {
   jumpsTo: string | undefined
 }
 
-const forwardChains = (runner: Runner): ForwardChain[] => [...nftForwardChains(runner), ...legacyForwardChains()]
+/** Our own rules' kernel side, where they are iptables', needs none: they are in its FORWARD chain themselves. */
+const forwardChains = ({ name, runner }: Host): ForwardChain[] => [
+  ...(runner === undefined || name === 'iptables-nft' ? [] : nftForwardChains(runner)),
+  ...(name === 'iptables-legacy' ? [] : legacyForwardChains()),
+]
+
+/** What is needed of the backend. */
+type Host = Pick<Backend, 'name' | 'runner'>
 
 /** iptables's FORWARD chains accept what our own rules accepted; lists the chains for which that was not so already. */
-export async function ensureForeignAccept(runner: Runner, log: Log): Promise<{ added: string[] }> {
+export async function ensureForeignAccept(host: Host, log: Log): Promise<{ added: string[] }> {
   const added: string[] = []
-  for (const chain of forwardChains(runner)) {
+  for (const chain of forwardChains(host)) {
     const rules = await chain.rules()
     if (!rules) continue
     const userJump = rules.findIndex(rule => rule.jumpsTo === 'DOCKER-USER')
@@ -50,15 +57,15 @@ export async function ensureForeignAccept(runner: Runner, log: Log): Promise<{ a
 }
 
 /** Take our rule out of their chains; absent is fine. */
-export async function deleteForeignAccept(runner: Runner): Promise<void> {
-  for (const chain of forwardChains(runner)) {
+export async function deleteForeignAccept(host: Host): Promise<void> {
+  for (const chain of forwardChains(host)) {
     const ours = ((await chain.rules()) ?? []).filter(rule => rule.ours)
     if (ours.length > 0) await chain.delete(ours)
   }
 }
 
 interface ForeignDeps {
-  runner: Runner
+  backend: Pick<Backend, 'name' | 'runner' | 'priority'>
   log: Log
   /** something about other firewalls is worth an event */
   told: (words: string) => void
@@ -76,19 +83,19 @@ export class ForeignFirewalls {
 
   /** There is a network to be accepted for, or will be in a moment. */
   async accept(): Promise<void> {
-    const { added } = await ensureForeignAccept(this.#deps.runner, this.#deps.log)
+    const { added } = await ensureForeignAccept(this.#deps.backend, this.#deps.log)
     for (const chain of added) this.#deps.told(`iptables accepts in ${chain} what tsnet accepted`)
   }
 
   /** Look again: these are our networks' bridges, which nobody but the table `inet tsnet` should keep from forwarding. */
   async review(bridges: readonly string[]): Promise<void> {
-    const { runner, log, told } = this.#deps
+    const { backend, log, told } = this.#deps
     if (bridges.length === 0) {
-      await deleteForeignAccept(runner)
+      await deleteForeignAccept(backend)
       return
     }
     await this.accept()
-    this.#chains = await foreignChains(runner)
+    this.#chains = backend.runner === undefined ? [] : await foreignChains(backend.runner)
     const obstacles = new Set(bridges.flatMap(bridge => this.obstacles(bridge)))
     for (const obstacle of obstacles)
       if (!this.#obstacles.has(obstacle)) {
@@ -100,6 +107,6 @@ export class ForeignFirewalls {
 
   /** Whose rules surely drop new connections from or to the network behind a bridge, as of the last look. */
   obstacles(bridge: string): string[] {
-    return [...obstaclesOf(this.#chains, bridge), ...legacyObstacles()]
+    return [...obstaclesOf(this.#chains, bridge, this.#deps.backend.priority), ...legacyObstacles()]
   }
 }

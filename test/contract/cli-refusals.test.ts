@@ -85,10 +85,6 @@ describe('exit codes', () => {
     expect(cnm.calls).toEqual([])
   })
 
-  test('what comes with a later version is 6', async () => {
-    await world.refuse(6, /iptables is not implemented/, 'daemon', '--firewall', 'iptables')
-  })
-
   test('a command for want of which the help is printed is 2, help on request 0', async () => {
     expect(await world.tsnet([])).toMatchObject({
       status: 2,

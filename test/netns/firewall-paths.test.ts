@@ -29,12 +29,15 @@ function besideIptables(suite: PathSuite): void {
         execFileSync(iptables, ['-A', 'DOCKER-USER', '-j', 'RETURN'])
       }
       expect(await suite.world().agents.outside.ask({ protocol: 'tcp', host: '192.0.2.1', port: 8080 })).toBe('nothing')
-      expect((await ensureForeignAccept(runner, noLog)).added).toEqual(['ip filter FORWARD', 'ip6 filter FORWARD'])
+      expect((await ensureForeignAccept({ name: 'nftables', runner }, noLog)).added).toEqual([
+        'ip filter FORWARD',
+        'ip6 filter FORWARD',
+      ])
     })
     describePaths()
 
     it('adds nothing the second time', async () => {
-      expect((await ensureForeignAccept(runner, noLog)).added).toEqual([])
+      expect((await ensureForeignAccept({ name: 'nftables', runner }, noLog)).added).toEqual([])
     })
 
     it('adds a rule that iptables itself can read, after the jump to DOCKER-USER', () => {
@@ -51,7 +54,7 @@ function besideIptables(suite: PathSuite): void {
       execFileSync('iptables', ['-D', 'FORWARD', '-j', 'DOCKER-USER'])
       execFileSync('iptables', ['-I', 'FORWARD', '-j', 'DOCKER-ISOLATION'])
       execFileSync('iptables', ['-I', 'FORWARD', '-j', 'DOCKER-USER'])
-      expect((await ensureForeignAccept(runner, noLog)).added).toEqual(['ip filter FORWARD'])
+      expect((await ensureForeignAccept({ name: 'nftables', runner }, noLog)).added).toEqual(['ip filter FORWARD'])
       const got = execFileSync('iptables', ['-S', 'FORWARD'], { encoding: 'utf8' }).trim().split('\n')
       expect(got.map(rule => rule.split(' ').at(-1))).toEqual(['DROP', 'DOCKER-USER', 'ACCEPT', 'DOCKER-ISOLATION'])
     })
@@ -85,8 +88,8 @@ function besideIptables(suite: PathSuite): void {
     })
 
     it('leaves nothing behind', async () => {
-      await deleteForeignAccept(runner)
-      await deleteForeignAccept(runner)
+      await deleteForeignAccept({ name: 'nftables', runner })
+      await deleteForeignAccept({ name: 'nftables', runner })
       expect(execFileSync('iptables', ['-S'], { encoding: 'utf8' })).not.toContain('tsnet')
       expect(execFileSync('ip6tables', ['-S'], { encoding: 'utf8' })).not.toContain('tsnet')
     })

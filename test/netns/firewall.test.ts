@@ -172,11 +172,11 @@ describe('beside other programs', () => {
     async name => {
       const runner = name === 'nft' ? program : library
       nft('flush ruleset')
-      expect(await ensureForeignAccept(runner, noLog)).toEqual({ added: [] })
-      await deleteForeignAccept(runner)
+      expect(await ensureForeignAccept({ name: 'nftables', runner }, noLog)).toEqual({ added: [] })
+      await deleteForeignAccept({ name: 'nftables', runner })
       execFileSync('iptables', ['-P', 'FORWARD', 'DROP'])
       const before = judged()
-      expect(await ensureForeignAccept(runner, noLog)).toEqual({ added: ['ip filter FORWARD'] })
+      expect(await ensureForeignAccept({ name: 'nftables', runner }, noLog)).toEqual({ added: ['ip filter FORWARD'] })
       execFileSync('iptables', [
         '-C',
         'FORWARD',
@@ -191,8 +191,8 @@ describe('beside other programs', () => {
         '-j',
         'ACCEPT',
       ])
-      expect(await ensureForeignAccept(runner, noLog)).toEqual({ added: [] })
-      await deleteForeignAccept(runner)
+      expect(await ensureForeignAccept({ name: 'nftables', runner }, noLog)).toEqual({ added: [] })
+      await deleteForeignAccept({ name: 'nftables', runner })
       expect(judged()).toBe(before)
       nft('flush ruleset')
     },
@@ -201,9 +201,10 @@ describe('beside other programs', () => {
   it('costs little to look whether iptables has our rule', async () => {
     execFileSync('iptables', ['-P', 'FORWARD', 'DROP'])
     for (let i = 0; i < 50; i++) execFileSync('iptables', ['-A', 'FORWARD', '-i', `docker${i}`, '-j', 'ACCEPT'])
-    await ensureForeignAccept(library, noLog)
+    await ensureForeignAccept({ name: 'nftables', runner: library }, noLog)
     const start = performance.now()
-    for (let i = 0; i < 20; i++) expect((await ensureForeignAccept(library, noLog)).added).toEqual([])
+    for (let i = 0; i < 20; i++)
+      expect((await ensureForeignAccept({ name: 'nftables', runner: library }, noLog)).added).toEqual([])
     console.log(`iptables' FORWARD of 50 rules looked at in ${((performance.now() - start) / 20).toFixed(2)} ms`)
     nft('flush ruleset')
   })

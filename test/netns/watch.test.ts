@@ -42,7 +42,7 @@ function watch(): void {
     look: async () => {
       looks++
     },
-    table: 'inet tsnet',
+    tables: new Set(['inet tsnet']),
     isOurProgram,
     firewallChanged: async cause => void causes.push(cause),
     bridgeGone: async name => void bridges.push(name),

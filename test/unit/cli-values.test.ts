@@ -162,7 +162,6 @@ describe('options of the daemon', () => {
     ['host-name', 'a b', 'InvalidParameter', 'host name "a b" must be'],
     ['advertise', '1.2.3.4.5::', 'InvalidParameter', 'advertised address "1.2.3.4.5::" is not'],
     ['advertise', 'a'.repeat(16), 'InvalidParameter', 'has 16 bytes'],
-    ['firewall', 'iptables', 'NotImplemented', 'iptables is not implemented yet'],
     ['firewall', 'nftable', 'InvalidParameter', '(did you mean nftables?)'],
     ['log-level', 'inf', 'InvalidParameter', '(did you mean info?)'],
   ])('--%s %s is refused', (flag, text, kind, message) => {

@@ -88,16 +88,16 @@ describe("another program's chain", () => {
       chain,
       chains: new Map(),
     })
-    expect(obstaclesOf([foreign(0, { policy: 'accept', rules: [] })], 'br-a')).toEqual([])
-    expect(obstaclesOf([foreign(0, { policy: 'drop', rules: [[ourMark, accept]] })], 'br-a')).toEqual([])
-    expect(obstaclesOf([foreign(-100, { policy: 'drop', rules: [[ourMark, accept]] })], 'br-a')).toEqual([
+    expect(obstaclesOf([foreign(0, { policy: 'accept', rules: [] })], 'br-a', -10)).toEqual([])
+    expect(obstaclesOf([foreign(0, { policy: 'drop', rules: [[ourMark, accept]] })], 'br-a', -10)).toEqual([])
+    expect(obstaclesOf([foreign(-100, { policy: 'drop', rules: [[ourMark, accept]] })], 'br-a', -10)).toEqual([
       'table inet filter, chain forward: policy drop (out of the network)',
       'table inet filter, chain forward: policy drop (to published ports)',
     ])
     const onlyOut = { policy: 'accept', rules: [[match(meta('iifname'), 'br-a'), drop]] }
-    expect(obstaclesOf([foreign(0, onlyOut)], 'br-a')).toEqual([
+    expect(obstaclesOf([foreign(0, onlyOut)], 'br-a', -10)).toEqual([
       'table inet filter, chain forward: iifname "br-a" drop (out of the network)',
     ])
-    expect(obstaclesOf([foreign(0, onlyOut)], 'br-b')).toEqual([])
+    expect(obstaclesOf([foreign(0, onlyOut)], 'br-b', -10)).toEqual([])
   })
 })
