@@ -96,6 +96,10 @@ const rows: Rows = {
   ],
   others: ({ link }) => both('filter', 'TSNET-OTHERS', `-o ${link} -j RETURN`, true),
   intra: ({ from, to: link }) => both('filter', 'TSNET-INTRA', `-i ${from} -o ${link} -j TSNET-OURS`),
+  clamped: ({ link }) =>
+    ['-i', '-o'].flatMap(way =>
+      both('mangle', 'TSNET-CLAMP', `${way} ${link} -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu`),
+    ),
   masquerade4: masquerade(4),
   masquerade6: masquerade(6),
   own_net4: ownNet(4),
@@ -131,7 +135,7 @@ export const fixedRules: Rule[] = [
 /** How packets come to our chains: in the kernel's own chains, before all else, but for what dockerd leaves to the administrator. */
 export const hooks: Rule[] = [
   ...jumps('raw', 'PREROUTING', 'TSNET-LOCAL'),
-  ...jumps('mangle', 'FORWARD', 'TSNET-MASQ'),
+  ...jumps('mangle', 'FORWARD', 'TSNET-MASQ', 'TSNET-CLAMP'),
   ...both('nat', 'PREROUTING', '-m addrtype --dst-type LOCAL -j TSNET-PUBLISH'),
   ...both('nat', 'OUTPUT', '-m addrtype --dst-type LOCAL -j TSNET-PUBLISH'),
   ...jumps('nat', 'POSTROUTING', 'TSNET-POST'),
@@ -141,7 +145,7 @@ export const hooks: Rule[] = [
 /** Every chain of ours, by table. */
 export const ownChains: Record<TableName, string[]> = {
   raw: ['TSNET-LOCAL'],
-  mangle: ['TSNET-MASQ'],
+  mangle: ['TSNET-MASQ', 'TSNET-CLAMP'],
   nat: [
     'TSNET-PUBLISH',
     'TSNET-PORT',

@@ -66,7 +66,8 @@ export class OverlayHost {
       firewall: this.firewall,
       hostPorts,
       otherBridges: new OtherBridges(kernel, this.firewall),
-      acceptForeign: async () => void (await ensureForeignAccept(runner, noLog)),
+      acceptForeign: async () => void (await ensureForeignAccept({ name: 'nftables', runner }, noLog)),
+      obstacles: () => [],
       others: this.others(),
     })
     this.driver = drivers.get('overlay') as Driver<OverlayOptions>

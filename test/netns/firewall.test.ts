@@ -3,7 +3,6 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Element } from '../../src/firewall/elements.js'
 import { createFirewall } from '../../src/firewall/firewall.js'
 import { deleteForeignAccept, ensureForeignAccept } from '../../src/firewall/foreign.js'
-import { createIptablesFirewall } from '../../src/firewall/iptables.js'
 import type { Runner } from '../../src/firewall/nft.js'
 import { nftExecRunner } from '../../src/firewall/nft-exec.js'
 import { openRunner } from '../../src/firewall/runner.js'
@@ -37,8 +36,6 @@ const judged = (): string => nft('list', 'ruleset')
 
 firewallContract('libnftables', () => createFirewall(library))
 firewallContract('the nft program', () => createFirewall(program))
-firewallContract('iptables-nft', () => createIptablesFirewall('nft'))
-firewallContract('iptables-legacy', () => createIptablesFirewall('legacy'))
 
 describe('the table in the kernel', () => {
   beforeEach(async () => {

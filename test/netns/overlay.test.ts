@@ -282,7 +282,7 @@ test('another firewall that drops what is forwarded, with bridged packets handed
   expect(all()).toEqual([true, true, true, true])
   // it would, if it were not told
   h0.enter()
-  await deleteForeignAccept(h0.runner)
+  await deleteForeignAccept({ name: 'nftables', runner: h0.runner })
   expect(all().slice(0, 2)).toEqual([false, false])
   for (const host of [h0, h1]) {
     host.run('sysctl', '-qw', 'net.bridge.bridge-nf-call-iptables=0', 'net.bridge.bridge-nf-call-ip6tables=0')

@@ -66,7 +66,7 @@ function surroundings() {
     sandbox: () => ({ id: 'box', name: 'webbox', netns: '/run/netns/webbox' }),
     sandboxNameOf: () => 'webbox',
   }
-  const deps = { state, drivers: { get: () => driver } } as unknown as EndpointDeps
+  const deps = { state, drivers: { get: () => driver, obstacles: () => [] } } as unknown as EndpointDeps
   return { deps, state, cluster, stored, removed, findings, verified, own, driver }
 }
 
