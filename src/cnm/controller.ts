@@ -14,7 +14,8 @@ import { disconnectPeer, networkView, ownSandbox, verifyOverlay, wholeNetworkVie
 import { leaveUnused } from './membership.js'
 import type { DockerNames } from './names.js'
 import { createNetwork, deleteNetwork } from './networks.js'
-import { lostContainerSteps, reconcile, reconcileFirewall, tellDamage, wantedNetworks } from './reconcile.js'
+import { lostContainerSteps, reconcile, wantedNetworks } from './reconcile.js'
+import { isTaken, repairFirewall } from './repair.js'
 import { createSandbox, deleteSandbox, hostNetns, refuseSharedByOthers } from './sandboxes.js'
 import type {
   ConnectSpec,
@@ -212,12 +213,8 @@ export class Controller implements Cnm {
   }
 
   /** Another program has changed the firewall, in the words of `cause`: put back what is missing, take away what is not ours. */
-  async repairFirewall(cause: string): Promise<void> {
-    const { failures } = await this.#withNetworks(
-      () => [],
-      () => reconcileFirewall(this.#deps, cause),
-    )
-    if (failures[0] !== undefined) throw new Error(failures[0])
+  repairFirewall(cause: string): Promise<void> {
+    return repairFirewall(this.#deps, cause, work => this.#withNetworks(() => [], work))
   }
 
   /** The bridges of all networks that there are. */
@@ -227,15 +224,8 @@ export class Controller implements Cnm {
 
   /** A link of ours has gone: if a network still needs it, another program took it. */
   async linkGone(name: string): Promise<void> {
-    const isWanted = () => this.#deps.drivers.linkNames(wantedNetworks(this.#deps)).includes(name)
-    if (!isWanted()) return
-    const damaged = await this.#withNetworks(
-      () => [],
-      async () => isWanted() && !this.#deps.drivers.hasLink(name),
-    )
-    if (!damaged) return
-    tellDamage(this.#deps, `link ${name} was deleted`)
-    await this.reconcile({ dryRun: false })
+    const taken = await isTaken(this.#deps, name, work => this.#withNetworks(() => [], work))
+    if (taken) await this.reconcile({ dryRun: false })
   }
 
   /** Hold the set of networks, every network and `others`. */

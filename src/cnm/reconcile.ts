@@ -21,25 +21,8 @@ export async function reconcile(deps: EndpointDeps, options: { dryRun: boolean }
   return report
 }
 
-/**
- * The firewall alone, after another program has changed it; `cause` says which did what. The caller holds the lock of
- * every network, so that no element is on its way.
- */
-export async function reconcileFirewall(deps: EndpointDeps, cause: string): Promise<ReconcileReport> {
-  const report: ReconcileReport = { dryRun: false, changes: [], failures: [] }
-  const steps = await deps.drivers.planFirewall(wantedNetworks(deps))
-  if (steps.length > 0) tellDamage(deps, cause)
-  for (const step of steps) await take(deps, step, report)
-  return report
-}
-
-/** Another program has taken away what is ours. What is done about it is told as any other reconcile. */
-export function tellDamage(deps: EndpointDeps, cause: string): void {
-  deps.events.emit({ type: 'host', action: 'damage', words: cause })
-  deps.log.warn({ cause }, 'another program has changed what is ours')
-}
-
-async function take(deps: EndpointDeps, step: Step, report: ReconcileReport): Promise<void> {
+/** Carry out one step, and tell of it. */
+export async function take(deps: EndpointDeps, step: Step, report: ReconcileReport): Promise<void> {
   if (report.dryRun) {
     report.changes.push(step.words)
     return

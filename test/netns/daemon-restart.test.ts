@@ -142,15 +142,14 @@ describe('tsnet reconcile', () => {
     expect(changes).toEqual([])
   })
 
+  // what the daemon repairs without being told is in damage.test.ts
   test.each<[string, string[]]>([
-    ['the bridge is gone', ['ip', 'link', 'delete', 'lab0']],
     ["the bridge's address is gone", ['ip', 'addr', 'del', '10.30.0.1/24', 'dev', 'lab0']],
     ['the bridge is down', ['ip', 'link', 'set', 'lab0', 'down']],
     ["a sandbox's link is gone", ['ip', '-n', 'b', 'link', 'delete', 'eth0']],
     ["a sandbox's link is down", ['ip', '-n', 'b', 'link', 'set', 'eth0', 'down']],
     ["a sandbox's address is gone", ['ip', '-n', 'b', 'addr', 'flush', 'dev', 'eth0', 'scope', 'global']],
     ["a sandbox's route is gone", ['ip', '-n', 'b', 'route', 'del', 'default']],
-    ['the firewall table is gone', ['nft', 'delete', 'table', 'inet', 'tsnet']],
   ])('repairs it when %s, and says so before and while it does', async (_what, damage) => {
     host.run(...damage)
     expect(meaning() === settled && reaches('10.30.0.1')).toBe(false)
