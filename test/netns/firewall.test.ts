@@ -38,11 +38,6 @@ firewallContract('libnftables', () => createFirewall(library))
 firewallContract('the nft program', () => createFirewall(program))
 
 describe('the table in the kernel', () => {
-  beforeAll(async () => {
-    for (const variant of ['nft', 'legacy'] as const) await createIptablesFirewall(variant).delete()
-    // iptables-nft leaves its own tables, empty
-    nft('flush ruleset')
-  })
   beforeEach(async () => {
     await createFirewall(library).delete()
   })
