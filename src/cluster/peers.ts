@@ -17,7 +17,7 @@ export interface PeersDeps {
   /** this host's name: what it has itself is not kept here */
   host: string
   vtepOf: (host: string) => string | undefined
-  /** Remotes that have changed, and only those. */
+  /** Remotes that have changed, and only those: none where something else has, such as a name. */
   changed: (before: Remote[], after: Remote[]) => void
   /** a record of this host was deleted */
   ownDeleted: (key: string) => void
@@ -167,7 +167,7 @@ export class NetworkPeers {
     }
     this.#told.clear()
     dropSame(before, after)
-    if (before.length + after.length > 0) this.#deps.changed(before, after)
+    this.#deps.changed(before, after)
   }
 
   /** What of a source counts: of two that say to have the same, the newer is right. */

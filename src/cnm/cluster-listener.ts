@@ -90,7 +90,8 @@ export function clusterListener(deps: EndpointDeps, cluster: Cluster, actions: L
 
     remotesChanged(networkId, before, after) {
       const network = cluster.networks().find(({ id }) => id === networkId)
-      if (network !== undefined) drivers.get(network.driver).updateRemotes?.(network, before, after)
+      if (network !== undefined && before.length + after.length > 0)
+        drivers.get(network.driver).updateRemotes?.(network, before, after)
       names.update(state, 'peers')
     },
   }

@@ -98,7 +98,8 @@ export interface ClusterListener {
   networkChanged(before: Network | undefined, after: Network | undefined): void
   /**
    * Endpoints, members or VTEPs of other hosts have changed on a network that this host is a member of: of the remotes, only
-   * those that have. Not told of what is known first when this host becomes a member, or before `up`: ask for all of it.
+   * those that have, and none where it is something else that has, such as a name. Not told of what is known first when this
+   * host becomes a member, or before `up`: ask for all of it.
    */
   remotesChanged(networkId: string, before: readonly Remote[], after: readonly Remote[]): void
   /** A host asks what is wrong about a network here. */

@@ -126,15 +126,17 @@ describe('remotes', () => {
     expect(h2.cluster.remotes(blue.id)).toEqual([{ mac: member.mac, addresses: ['10.50.0.9'], vtep: vtep(h1) }])
   })
 
-  test('do not change with what concerns nobody on the segment', async () => {
+  test('do not change with what concerns nobody on the segment, such as a name, and that is told all the same', async () => {
     const [h1, h2] = await startBlue()
     await h1.connect(web)
     await told(h2, 1)
-    await h1.cluster.publish({ ...web, aliases: ['www'] }, 'web')
-    await h1.connect(db)
+    await h1.cluster.publish({ ...web, name: 'shop', aliases: ['www'] }, 'web')
     await told(h2, 2)
-    expect(h2.remoteChanges[1]).toEqual({ networkId: blue.id, before: [], after: [remoteOf(db, vtep(h1))] })
-    expect(h2.cluster.peers()).toMatchObject([{ aliases: ['www'] }, { name: 'db' }])
+    expect(h2.remoteChanges[1]).toEqual({ networkId: blue.id, before: [], after: [] })
+    expect(h2.cluster.peers()).toMatchObject([{ name: 'shop', aliases: ['www'] }])
+    await h1.connect(db)
+    await told(h2, 3)
+    expect(h2.remoteChanges[2]).toEqual({ networkId: blue.id, before: [], after: [remoteOf(db, vtep(h1))] })
   })
 
   test('follow the address of a host, each network told once and only of what is there', async () => {
