@@ -2,6 +2,7 @@ import type { DaemonOptions, StoreOptions } from './cli/daemon-options.js'
 import { ClusterOfHosts } from './cluster/cluster.js'
 import { keys } from './cluster/keys.js'
 import type { Controller } from './cnm/controller.js'
+import type { Peer } from './cnm/types.js'
 import { messageOf } from './errors.js'
 import { ClusterIpam } from './ipam/cluster.js'
 import type { Log } from './log.js'
@@ -54,6 +55,7 @@ export async function openCluster(given: ClusterOptions, undo: Undo): Promise<Cl
     clusterIdKey: keys.clusterId,
     isUp: () => cluster.downBecause() === undefined,
     hostSubnets,
+    endpointName: async (networkId, id) => (await shared.get<Peer>(keys.endpoint(networkId, id)))?.value.name,
   })
   await cluster.load()
   await ipam.load()

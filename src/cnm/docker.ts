@@ -1,4 +1,4 @@
-import { invalid, notFound } from '../errors.js'
+import { conflict, invalid, kindOf, messageOf, notFound } from '../errors.js'
 import type { KeyedLock } from '../locks.js'
 import { randomMac, shortId } from '../names.js'
 import { addressOf } from '../net/subnets.js'
@@ -89,7 +89,9 @@ export class Docker implements DockerDoor {
         const subnet = subnetOf(network, cidr)
         if (subnet === undefined) throw invalid(`address ${cidr} is in no subnet of network ${network.name}`)
         // either dockerd asked our IPAM for it a moment ago, or chose it itself and ours must not have given it away
-        await ipam.claim(subnet.poolId, addressOf(cidr), endpoint.id, `endpoint ${name}`)
+        await ipam.claim(subnet.poolId, addressOf(cidr), endpoint.id, `endpoint ${name}`).catch(error => {
+          throw network.scope === 'global' && subnet.assignedBy === 'docker' ? withAdvice(error) : error
+        })
         undo.add(`release ${cidr}`, () => releaseAddresses(this.#deps, network, endpoint))
       }
       await state.putEndpoint(endpoint)
@@ -229,5 +231,14 @@ export class Docker implements DockerDoor {
     throw notFound(`endpoint ${shortId(endpointId)} is not on network ${network.name}`)
   }
 }
+
+/** dockerd knows of no other host, and chooses the same address again at the next try. */
+const withAdvice = (error: unknown): unknown =>
+  kindOf(error) === 'Conflict'
+    ? conflict(
+        `${messageOf(error)}; Docker's own IPAM does not know what other hosts have: make the Docker network with --ipam-driver tsnet, or on each host with an --ip-range of its own`,
+        { cause: error },
+      )
+    : error
 
 const lockOf = (network: Network): string => networkLock(network.id)

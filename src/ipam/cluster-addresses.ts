@@ -53,12 +53,12 @@ export class ClusterAddresses {
     return this.#withAddress(book, book.parse(text), async address => {
       const own = this.#own(poolId, address)
       if (own?.owner === owner) return
-      if (own && own.owner !== dockerOwner) throw this.#taken(own)
+      if (own && own.owner !== dockerOwner) throw await this.#taken(own, poolId)
       const wanted = allocation({ address, owner, ownerName, name: own?.name })
       if (own && !isOutsider(owner)) await this.#journal.putAddress(poolId, wanted)
       const holder = own ? await this.#reassign(book, wanted) : await this.#create(book, wanted)
       if (!holder && isOutsider(owner)) await this.#journal.deleteAddress(poolId, address)
-      if (holder && !this.#isOurs(holder, owner)) throw this.#taken(holder)
+      if (holder && !this.#isOurs(holder, owner)) throw await this.#taken(holder, poolId)
     })
   }
 
@@ -98,7 +98,7 @@ export class ClusterAddresses {
     return this.#withAddress(book, book.parse(record.address), async () => {
       const isKnown = this.#own(poolId, record.address) !== undefined
       const holder = isKnown ? await this.#reassign(book, record) : await this.#create(book, record)
-      if (holder && !this.#isOurs(holder, record.owner)) throw this.#taken(holder)
+      if (holder && !this.#isOurs(holder, record.owner)) throw await this.#taken(holder, poolId)
     })
   }
 
@@ -116,7 +116,8 @@ export class ClusterAddresses {
       const holder = await this.#reassign(book, own)
       if (!holder) return undefined
       const { host } = holder
-      return { poolId, address, owner: own.owner, by: nameOwner(holder), ...(host !== undefined && { host }) }
+      const by = nameOwner(await this.#asCalledNow(holder, poolId))
+      return { poolId, address, owner: own.owner, by, ...(host !== undefined && { host }) }
     })
   }
 
@@ -167,7 +168,7 @@ export class ClusterAddresses {
       const wanted = allocation({ address, owner, ownerName, name })
       const holder = this.#own(book.pool.id, address) ?? (await this.#create(book, wanted))
       if (holder && !(spec.sameOwnerIsFine && holder.owner === owner && this.#isOurs(holder, owner)))
-        throw this.#taken(holder)
+        throw await this.#taken(holder, book.pool.id)
       return book.formatWithPrefix(value)
     })
   }
@@ -280,8 +281,16 @@ export class ClusterAddresses {
     return host === this.#deps.host || (host === undefined && owner === wanted)
   }
 
-  #taken(holder: ClusterAllocation): Error {
-    return conflict(`address ${holder.address} is already used by ${nameHolder(holder, this.#deps.host)}`)
+  async #taken(holder: ClusterAllocation, poolId: string): Promise<Error> {
+    const words = nameHolder(await this.#asCalledNow(holder, poolId), this.#deps.host)
+    return conflict(`address ${holder.address} is already used by ${words}`)
+  }
+
+  async #asCalledNow(holder: ClusterAllocation, poolId: string): Promise<ClusterAllocation> {
+    const networks = [...this.#deps.networks()]
+    const network = networks.find(({ subnets }) => subnets.some(subnet => subnet.poolId === poolId))
+    const name = network && (await this.#deps.endpointName?.(network.id, holder.owner).catch(() => undefined))
+    return name === undefined ? holder : { ...holder, ownerName: `endpoint ${name}` }
   }
 
   #book(poolId: string): ClusterBook {

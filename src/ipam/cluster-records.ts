@@ -39,6 +39,8 @@ export interface ClusterIpamDeps {
   isUp: () => boolean
   /** CIDRs of this host's routes and addresses */
   hostSubnets: () => string[]
+  /** what an endpoint of any host is called now: Docker's get their addresses before their names */
+  endpointName?: (networkId: string, id: string) => Promise<string | undefined>
   /** instead of ours */
   defaultPools?: readonly DefaultPool[]
   /** monotonic milliseconds; performance.now by default */

@@ -110,6 +110,27 @@ describe('addresses of a cluster', () => {
     expect(await world.stored()).toEqual(['10.50.0.1 gateway', '10.50.0.5 e1 a'])
   })
 
+  test('are refused by what their holder is called now, or was when it got them where nobody knows', async () => {
+    const world = memoryWorld()
+    const called = new Map([['e1', 'web']])
+    const asked: string[] = []
+    const endpointName = async (networkId: string, owner: string): Promise<string | undefined> => {
+      asked.push(`${networkId} ${owner}`)
+      if (owner === 'e2') throw new Error('no answer')
+      return called.get(owner)
+    }
+    const [a, b] = [await world.host('a'), await world.host('b', { endpointName })]
+    const id = await world.pool(a, '10.50.0.0/24')
+    await a.requestAddress(id, { ...box, address: '10.50.0.5' })
+    await a.requestAddress(id, { owner: 'e2', ownerName: 'endpoint two', address: '10.50.0.6' })
+    const refusalOf = async (address: string) => (await refusal(b.claim(id, address, 'e9'))).message
+    expect(await refusalOf('10.50.0.5')).toBe('address 10.50.0.5 is already used by endpoint web on host a')
+    called.clear()
+    expect(await refusalOf('10.50.0.5')).toBe('address 10.50.0.5 is already used by endpoint box on host a')
+    expect(await refusalOf('10.50.0.6')).toBe('address 10.50.0.6 is already used by endpoint two on host a')
+    expect(asked).toEqual(['id-of-blue e1', 'id-of-blue e1', 'id-of-blue e2'])
+  })
+
   test('that another host has cannot be released, and with onlyIfOwner not those of another owner here', async () => {
     const world = memoryWorld()
     const [a, b] = [await world.host('a'), await world.host('b')]
