@@ -245,6 +245,7 @@ export class Controller implements Cnm {
           await step.apply()
           this.#deps.events.emit({ type: 'reconcile', action: 'change', words: step.words })
           this.#deps.log.info({ network: name, change: step.words }, 'a container has gone')
+          await leaveUnused(this.#deps, id)
         }
       })
   }
