@@ -10,15 +10,18 @@ import { pings, type Vantage } from './vantage.js'
 export const snapshots = (world: ClusterWorld): Map<string, string> =>
   new Map(world.hosts.map(host => [host.name, host.snapshot()]))
 
-/** By the command line, on every host: its sandboxes, then all networks, global ones from any of them. */
+/** On every host: its sandboxes, then all networks, global ones from any of them. */
 export function removeAllSandboxes(world: ClusterWorld): void {
   for (const host of world.hosts) removeEverything(host)
 }
 
-/** Nothing is left of a test on any host, nor in etcd but what hosts say of themselves, and the guard of the pools. */
+/**
+ * Nothing is left of a test on any host, nor in etcd but what hosts say of themselves, the guard of the pools, and that a host
+ * which never came back was removed.
+ */
 export async function expectAsBefore(world: ClusterWorld, before: Map<string, string>): Promise<void> {
   const leftInEtcd = async (): Promise<string[]> =>
-    [...(await world.records()).keys()].filter(key => !/^((cluster|host|alive)\/|ipam\/pools$)/.test(key))
+    [...(await world.records()).keys()].filter(key => !/^((cluster|host|alive|removed)\/|ipam\/pools$)/.test(key))
   // what was deleted while etcd did not answer, hosts tell it later
   await until('etcd to be empty', async () => (await leftInEtcd()).length === 0).catch(() => {})
   expect(await leftInEtcd()).toEqual([])

@@ -56,9 +56,13 @@ export class ClusterHost extends BareHost {
 
   /** A sandbox attached to a network; its addresses without prefix lengths. */
   attach(network: string, sandbox: string, ...options: string[]): string[] {
-    if (this.tryTsnet('sandbox', 'inspect', sandbox).status !== 0) this.tsnet('sandbox', 'create', sandbox)
-    const said = this.tsnet('connect', network, sandbox, ...options)
-    return said.split(/\s+/).map(address => address.split('/')[0]!)
+    const known = this.request<{ name: string }[]>('GET', '/sandboxes').some(({ name }) => name === sandbox)
+    if (!known) this.request('POST', '/sandboxes', { name: sandbox })
+    const addresses =
+      options.length > 0
+        ? this.tsnet('connect', network, sandbox, ...options).split(/\s+/)
+        : this.request<{ addresses: string[] }>('POST', `/networks/${network}/connect`, { sandbox }).addresses
+    return addresses.map(address => address.split('/')[0]!)
   }
 }
 
@@ -114,9 +118,12 @@ export class ClusterWorld {
   /** Connect a host to the switch and tell it of the cluster. */
   adopt(host: ClusterHost): void {
     this.hosts.push(host)
+    this.hosts.sort((a, b) => a.n - b.n)
     this.#plug(host, host.name, host.ip4, host.ip6)
     host.run('ip', 'route', 'add', 'default', 'via', underlay.outside4)
     host.run('ip', '-6', 'route', 'add', 'default', 'via', underlay.outside6)
+    // refuses at once, so that nobody waits for names that nobody has
+    host.run('sh', '-c', `echo nameserver ${underlay.outside4} >/etc/resolv.conf`)
     const identity = ['--host-name', host.name, '--advertise', host.ip4]
     host.clusterOptions = ['--store', this.storeUrl, ...identity, ...(this.options.options ?? [])]
   }
@@ -189,6 +196,8 @@ export class ClusterWorld {
   async destroy(host: ClusterHost): Promise<void> {
     this.hosts.splice(this.hosts.indexOf(host), 1)
     await host.stop()
+    // its end of the cable goes when the kernel gets to it, and takes this one with it
+    this.lan.tryRun('ip', 'link', 'del', host.name)
   }
 
   /** A new host of this number, as it comes out of the box. */

@@ -10,12 +10,11 @@ export const tsnetArgv = (...args: string[]): string[] => [process.execPath, joi
 export const expectRefused = (host: BareHost, status: number, message: string, ...args: string[]): void =>
   expect(host.tryTsnet(...args)).toMatchObject({ status, stderr: expect.stringContaining(message) })
 
-/** By the command line: every sandbox, those first that share another one's namespace, and every network. */
+/** Every sandbox, those first that share another one's namespace, and every network. */
 export function removeEverything(host: BareHost): void {
-  const sandboxes = host.tsnetJson<{ name: string; shares?: unknown }[]>('sandbox', 'ls')
-  for (const shared of [true, false]) {
-    const names = sandboxes.filter(({ shares }) => (shares !== undefined) === shared).map(({ name }) => name)
-    if (names.length > 0) host.tsnet('sandbox', 'rm', ...names)
-  }
-  host.tsnet('network', 'prune')
+  const sandboxes = host.request<{ name: string; shares?: unknown }[]>('GET', '/sandboxes')
+  for (const shared of [true, false])
+    for (const { name, shares } of sandboxes)
+      if ((shares !== undefined) === shared) host.request('DELETE', `/sandboxes/${name}`)
+  host.request('POST', '/networks/prune')
 }

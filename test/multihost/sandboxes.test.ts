@@ -182,14 +182,14 @@ describe('coming and going', () => {
 
 describe('one cluster', () => {
   const listed = (host: ClusterHost): string[] =>
-    host.tsnetJson<{ name: string }[]>('network', 'ls').map(({ name }) => name)
+    host.request<{ name: string }[]>('GET', '/networks').map(({ name }) => name)
 
   test('a network that any host makes is on all, under one id, until any host removes it', async () => {
     for (const host of world.hosts) {
       const id = host.tsnet('network', 'create', 'mh', '--driver', 'overlay')
       for (const other of world.hosts) {
         await until(`mh on ${other.name}`, () => listed(other).includes('mh'))
-        expect(other.tsnetJson('network', 'inspect', 'mh')[0]).toMatchObject({ id, scope: 'global' })
+        expect(other.request('GET', '/networks/mh')).toMatchObject({ id, scope: 'global' })
       }
       h2.tsnet('network', 'rm', 'mh')
       for (const other of world.hosts) await until(`no mh on ${other.name}`, () => !listed(other).includes('mh'))
