@@ -21,6 +21,10 @@ export async function runServing(
   await untilServed(host.container(name), name, ports)
 }
 
+/** A container that would do the same, if anybody started it. */
+export const createContainer = (host: BareHost, name: string, network: string, ...flags: string[]): string =>
+  host.docker('create', '--name', name, '--network', network, ...flags, image, 'serve', name, '80/tcp')
+
 export const removeContainers = (host: BareHost, ...names: string[]): void => {
   host.docker('rm', '-f', ...names)
 }
