@@ -2,13 +2,15 @@ import type { DaemonOptions, StoreOptions } from './cli/daemon-options.js'
 import { ClusterOfHosts } from './cluster/cluster.js'
 import { keys } from './cluster/keys.js'
 import type { Controller } from './cnm/controller.js'
+import type { State } from './cnm/state.js'
 import type { Peer } from './cnm/types.js'
-import { messageOf } from './errors.js'
+import { conflict, messageOf } from './errors.js'
 import { ClusterIpam } from './ipam/cluster.js'
 import type { Log } from './log.js'
 import type { Kernel } from './netlink/kernel.js'
 import { currentNetns } from './netlink/netns.js'
 import { openEtcd } from './store/etcd.js'
+import { noticing } from './store/noticing.js'
 import type { Store } from './store/store.js'
 import { readUnderlay, type Underlay, watchUnderlay } from './underlay.js'
 import type { Undo } from './undo.js'
@@ -45,15 +47,17 @@ export async function openCluster(given: ClusterOptions, undo: Undo): Promise<Cl
     log,
     releaseHost: host => ipam.releaseHost(host),
     releaseAddress: (poolId, address, owner) => ipam.releaseOwner(poolId, address, owner),
+    releaseStray: (poolId, address) => ipam.releaseStray(poolId, address),
   })
   const ipam: ClusterIpam = new ClusterIpam({
-    shared,
+    shared: noticing(shared, error => cluster.doubt(error)),
     local,
     host: options.hostName,
     networks: () => cluster.networks(),
     networkKey: keys.network,
     clusterIdKey: keys.clusterId,
     isUp: () => cluster.downBecause() === undefined,
+    unreachable: () => cluster.unreachable(),
     hostSubnets,
     endpointName: async (networkId, id) => (await shared.get<Peer>(keys.endpoint(networkId, id)))?.value.name,
   })
@@ -85,6 +89,18 @@ export async function openCluster(given: ClusterOptions, undo: Undo): Promise<Cl
     undo.add('stop watching the underlay', () => stop.abort())
   }
   return { cluster, ipam, start }
+}
+
+/**
+ * What this host has on networks of a cluster must not be taken for leftovers because the daemon was started without it.
+ * @throws {NetError} Conflict
+ */
+export function refuseWithoutCluster(state: State): void {
+  const names = state.endpoints().flatMap(endpoint => (state.networkOf(endpoint) === undefined ? endpoint.name : []))
+  if (names.length > 0)
+    throw conflict(
+      `endpoints of this host are on networks of a cluster (${names.join(', ')}): start the daemon with that cluster's --store etcd://... as before, and disconnect them first if it is to do without`,
+    )
 }
 
 function tellUnderlay(

@@ -8,7 +8,7 @@ import { Controller } from './cnm/controller.js'
 import { EventLog } from './cnm/event-log.js'
 import { ensureFixedNetworks } from './cnm/networks.js'
 import { State } from './cnm/state.js'
-import { type ClusterParts, openCluster } from './daemon-cluster.js'
+import { type ClusterParts, openCluster, refuseWithoutCluster } from './daemon-cluster.js'
 import { ensureDirectory } from './directories.js'
 import { DockerWatch } from './dns/docker.js'
 import { NameServer } from './dns/server.js'
@@ -110,6 +110,7 @@ async function build(
   const parts = kept.kind === 'etcd' ? await openCluster({ ...given, etcd: kept }, undo) : undefined
   const state = new State(store, parts?.cluster)
   await state.load()
+  if (parts === undefined) refuseWithoutCluster(state)
   const makeRoom = (hostIp: string, port: number) => names.makeRoom(hostIp, port)
   const hostPorts = new HostPorts(makeRoom, id => state.endpoint(id)?.name ?? id)
   undo.add('release the host ports', () => hostPorts.close())

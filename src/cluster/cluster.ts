@@ -1,7 +1,7 @@
 import type { Cluster, ClusterListener, HostReport, HostView } from '../cnm/cluster.js'
 import type { OtherHosts, Remote } from '../cnm/driver.js'
 import type { Endpoint, Host, Member, Network, Peer } from '../cnm/types.js'
-import { conflict, kindOf, messageOf, unavailable } from '../errors.js'
+import { conflict, kindOf, messageOf, type NetError, unavailable } from '../errors.js'
 import type { Log } from '../log.js'
 import { del, put, type Store, StoreConflict } from '../store/store.js'
 import { HostAdmin, usesOf } from './admin.js'
@@ -29,6 +29,8 @@ export interface ClusterDeps {
   releaseHost: (host: string) => Promise<void>
   /** Give back a plain address of a pool, if this owner has it. */
   releaseAddress: (poolId: string, address: string, owner: string) => Promise<void>
+  /** Give back a plain address that bears this host's name, unless something here has it. */
+  releaseStray: (poolId: string, address: string) => Promise<void>
   /** for how long the others take this host to be up without hearing of it; 10 s by default */
   leaseMs?: number
   /** between two tries to connect, growing; 0.2 to 2 s by default */
@@ -74,8 +76,9 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       networks: this.#networks,
       log,
       endpointsOf: id => this.#listener?.endpointsOf(id) ?? [],
-      unreachable: () => this.#session.unreachable(),
-      doubt: error => this.#session.fail(error),
+      unreachable: () => this.unreachable(),
+      releaseStray: deps.releaseStray,
+      doubt: error => this.doubt(error),
     })
     this.#hosts = new Hosts({
       host,
@@ -103,13 +106,8 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       },
     })
     const { releaseHost, releaseAddress } = deps
-    this.#admin = new HostAdmin({
-      shared,
-      host,
-      lastSeen: name => this.#hosts.lastSeen(name),
-      releaseHost,
-      releaseAddress,
-    })
+    const lastSeen = (name: string) => this.#hosts.lastSeen(name)
+    this.#admin = new HostAdmin({ shared, host, lastSeen, releaseHost, releaseAddress })
     const look = async (id: string) => (await this.#listener?.verify(id)) ?? { checked: [], found: [] }
     this.#verification = new Verification({ shared, host, isUp: name => this.#hosts.isAlive(name), look, log })
     this.#session = new Session({
@@ -166,6 +164,16 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
 
   downBecause(): string | undefined {
     return this.#session.because
+  }
+
+  /** Why nothing can be written now. */
+  unreachable(): NetError | undefined {
+    return this.#session.unreachable()
+  }
+
+  /** Somebody was not answered by the store: connect again, and compare everything. */
+  doubt(error: unknown): void {
+    this.#session.fail(error)
   }
 
   networks(): Network[] {
@@ -279,6 +287,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     })
     for (const name of this.#formerNames) await this.#admin.forgetFormer(name, this.#deps.host)
     await this.#own.restoreNetworks({ removed: this.#removed })
+    await this.#own.findForgotten()
     await this.#own.refresh()
     await this.#admission.settled()
     signal.throwIfAborted()
@@ -297,7 +306,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   }
 
   #refuseUnreachable(): void {
-    const error = this.#session.unreachable()
+    const error = this.unreachable()
     if (error !== undefined) throw error
   }
 

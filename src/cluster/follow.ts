@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Change, type Entry, type Store, StoreCompacted } from '../store/store.js'
+import { type Change, type Entry, type Store, StoreCompacted, StorePutBack } from '../store/store.js'
 
 export interface Listing<T> {
   entries: Entry<T>[]
@@ -14,7 +14,7 @@ export interface Following<T> {
   reset: (entries: Entry<T>[]) => void
   apply: (changes: Change<T>[]) => void
   signal: AbortSignal
-  /** it cannot be listed again */
+  /** it cannot be listed again, or is another one than it was */
   failed: (error: unknown) => void
 }
 
@@ -38,6 +38,8 @@ export async function follow<T>({ store, prefix, list, reset, apply, signal, fai
         apply(changes)
       }
     } catch (error) {
+      // more than this prefix has to be compared again
+      if (error instanceof StorePutBack) throw error
       if (!(error instanceof StoreCompacted)) await sleep(relistMs)
     }
   }

@@ -57,6 +57,11 @@ export class Networks {
     return this.#known.get(id)?.value
   }
 
+  /** Those that the store has. */
+  standing(): NetworkRecord[] {
+    return [...this.#known.values()].filter(({ revision }) => revision > 0).map(({ value }) => value)
+  }
+
   /** The store has it. */
   stands(id: string): boolean {
     return (this.#known.get(id)?.revision ?? 0) > 0

@@ -3,6 +3,7 @@ import type { Endpoint, Member, Peer } from '../cnm/types.js'
 import { kindOf, type NetError, notFound } from '../errors.js'
 import { KeyedLock } from '../locks.js'
 import type { Log } from '../log.js'
+import { addressOf, holds } from '../net/subnets.js'
 import { diff } from '../reconcile.js'
 import { del, type Entry, put, type Store, StoreConflict } from '../store/store.js'
 import type { Listing } from './follow.js'
@@ -20,6 +21,8 @@ export interface OwnDeps {
   endpointsOf: (networkId: string) => { endpoint: Endpoint; sandbox: string }[]
   /** why the shared store cannot be written to now */
   unreachable: () => NetError | undefined
+  /** Give back an address that bears this host's name, unless somebody here has it. */
+  releaseStray: (poolId: string, address: string) => Promise<void>
   /** It is not known what the shared store has got of this host: to be compared again. */
   doubt: (error: unknown) => void
 }
@@ -132,18 +135,38 @@ export class OwnRecords {
       const listing = await shared.list<OnNetwork>(keys.on(networkId))
       const record = this.#members.get(networkId)
       const there = listing.entries.filter(({ value }) => value.host === host)
+      const wanted = networks.stands(networkId) ? this.#wanted(networkId) : []
       const plan = diff<Own, Entry<OnNetwork>>(
-        networks.stands(networkId) ? this.#wanted(networkId) : [],
+        wanted,
         there,
         { want: ([key]) => key, have: ({ key }) => key },
         ([, want], have) => isDeepStrictEqual(JSON.parse(JSON.stringify(want)), have.value),
       )
+      // before the records, which tell of them
+      await this.#releaseStrays(networkId, wanted, there)
       const puts = [...plan.add, ...plan.change.map(({ want }) => want)].map(([key, value]) => put(key, value))
       for (const some of chunks(puts)) await networks.whileStands(networkId, some)
       for (const some of chunks(plan.remove.map(({ key }) => del(key)))) await shared.txn([], some)
       if (record?.leaving) await this.forget(networkId)
       return listing
     })
+  }
+
+  /**
+   * Take up again, as ending, memberships that this host has ended and the store has: it was put back to a time before. There is no
+   * endpoint without one, so that whatever is there under this host's name is found.
+   */
+  async findForgotten(): Promise<void> {
+    const { networks, shared, host } = this.#deps
+    await Promise.all(
+      networks.standing().map(network =>
+        this.#locks.with(network.id, async () => {
+          if (this.#members.has(network.id)) return
+          const entry = await shared.get<Member>(keys.member(network.id, host))
+          if (entry !== undefined) await this.#remember({ member: entry.value, network, leaving: true })
+        }),
+      ),
+    )
   }
 
   /** Forget a membership of which the shared store has nothing. */
@@ -214,6 +237,18 @@ export class OwnRecords {
       [keys.member(networkId, host), member],
       ...present.map((peer): Own => [keys.endpoint(networkId, peer.id), peer]),
     ]
+  }
+
+  /** Addresses of what the store has of this host on a network, and this host has not. */
+  async #releaseStrays(networkId: string, wanted: Own[], there: Entry<OnNetwork>[]): Promise<void> {
+    const { networks, releaseStray } = this.#deps
+    const kept = new Set(wanted.flatMap(([, { addresses }]) => addresses))
+    const strays = there.flatMap(({ value }) => value.addresses).filter(cidr => !kept.has(cidr))
+    const subnets = networks.record(networkId)?.subnets ?? []
+    for (const address of strays.map(addressOf)) {
+      const pool = subnets.find(({ subnet }) => holds(subnet, address))
+      if (pool !== undefined) await releaseStray(pool.poolId, address)
+    }
   }
 
   #claim(networkId: string, endpointId: string, peer: Peer | undefined): void {

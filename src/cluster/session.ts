@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { kindOf, messageOf, NetError, unavailable } from '../errors.js'
 import type { Log } from '../log.js'
-import type { Lease, Store } from '../store/store.js'
+import { type Lease, type Store, StorePutBack } from '../store/store.js'
 
 export interface SessionDeps {
   shared: Store
@@ -143,7 +143,8 @@ export class Session {
     const { where, log, down } = this.#deps
     this.#phase = 'down'
     const refused = error instanceof Refused
-    const what = kindOf(error) === 'Unavailable' ? 'does not answer' : 'is being read again'
+    const isSilent = kindOf(error) === 'Unavailable' && !(error instanceof StorePutBack)
+    const what = isSilent ? 'does not answer' : 'is being read again'
     const since = new Date().toTimeString().slice(0, 8)
     const because = refused ? error.message : `the cluster store ${where} ${what} since ${since} (${messageOf(error)})`
     // one line for all tries, unless there is something new that the user can do

@@ -1,4 +1,4 @@
-import { doing, kindOf, notFound } from '../errors.js'
+import { doing, kindOf, messageOf, notFound } from '../errors.js'
 import type { LostAddress } from '../ipam/types.js'
 import { KeyedLock } from '../locks.js'
 import { withUndo } from '../undo.js'
@@ -45,6 +45,7 @@ export class Controller implements Cnm {
   readonly docker: Docker
   readonly #deps: EndpointDeps
   readonly #locks = new KeyedLock()
+  #listener: ClusterListener | undefined
 
   constructor(deps: EndpointDeps) {
     this.#deps = deps
@@ -161,10 +162,14 @@ export class Controller implements Cnm {
   /** The network is locked while the endpoint is forgotten, not while the kernel deletes its link. The caller holds the sandbox's lock. */
   async #removeEndpoint(endpoint: Endpoint): Promise<void> {
     const { networkId } = endpoint
-    const gone = await this.#locks.with(networkLock(networkId), () =>
-      forgetEndpoint(this.#deps, this.#deps.state.network(networkId), endpoint),
-    )
-    await gone()
+    const gone = await this.#locks.with(networkLock(networkId), async () => {
+      const network = this.#deps.state.networkOf(endpoint)
+      // what an endpoint without a network leaves, reconcile finds
+      return network === undefined
+        ? await this.#deps.state.deleteEndpoint(endpoint)
+        : await forgetEndpoint(this.#deps, network, endpoint)
+    })
+    await gone?.()
     await this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId))
   }
 
@@ -201,7 +206,15 @@ export class Controller implements Cnm {
     return this.#deps.events.read(options)
   }
 
-  reconcile(options: { dryRun: boolean }): Promise<ReconcileReport> {
+  /** While the cluster's store answers, also what this host has there: a release that it did not answer waits for that. */
+  async reconcile(options: { dryRun: boolean }): Promise<ReconcileReport> {
+    const isUp = this.#deps.state.cluster?.downBecause() === undefined
+    if (isUp && !options.dryRun)
+      await this.#listener?.reclaim().catch(error => this.#deps.log.warn({ err: error }, messageOf(error)))
+    return await this.#reconcileHere(options)
+  }
+
+  #reconcileHere(options: { dryRun: boolean }): Promise<ReconcileReport> {
     const { state } = this.#deps
     const sandboxLocks = () => state.sandboxes().map(sandbox => sandboxLock(sandbox.id))
     return this.#withNetworks(sandboxLocks, async () => {
@@ -225,7 +238,7 @@ export class Controller implements Cnm {
   /** A link of ours has gone: if a network still needs it, another program took it. */
   async linkGone(name: string): Promise<void> {
     const taken = await isTaken(this.#deps, name, work => this.#withNetworks(() => [], work))
-    if (taken) await this.reconcile({ dryRun: false })
+    if (taken) await this.#reconcileHere({ dryRun: false })
   }
 
   /** Hold the set of networks, every network and `others`. */
@@ -256,11 +269,12 @@ export class Controller implements Cnm {
 
   /** What the cluster tells this host, and asks of it. `resync` is the cluster's address management's. */
   clusterListener(cluster: Cluster, resync: () => Promise<LostAddress[]>): ClusterListener {
-    return clusterListener(this.#deps, cluster, {
+    this.#listener = clusterListener(this.#deps, cluster, {
       resync,
       detach: (endpoint, network) => this.#detach(endpoint, network),
-      reconcile: () => this.reconcile({ dryRun: false }),
+      reconcile: () => this.#reconcileHere({ dryRun: false }),
     })
+    return this.#listener
   }
 
   async #detach(endpoint: Endpoint, network: Network): Promise<void> {
@@ -304,8 +318,8 @@ export class Controller implements Cnm {
   }
 
   #endpointView(endpoint: Endpoint): EndpointView {
-    const { name } = this.#deps.state.network(endpoint.networkId)
-    return { ...endpoint, network: name, sandbox: this.#deps.state.sandboxNameOf(endpoint) }
+    const network = this.#deps.state.networkOf(endpoint)?.name ?? endpoint.networkId
+    return { ...endpoint, network, sandbox: this.#deps.state.sandboxNameOf(endpoint) }
   }
 
   #sandboxView(sandbox: Sandbox): SandboxView {

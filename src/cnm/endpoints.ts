@@ -209,8 +209,11 @@ function chooseSubnet(network: Network, family: Family, asked: string | undefine
   return subnet
 }
 
-export const attached = (deps: EndpointDeps, sandbox: Sandbox): Endpoint[] =>
-  deps.state.endpointsOfSandbox(sandbox.id).filter(endpoint => endpoint.state === 'joined')
+/** Without those whose network is gone, which reconcile removes: what they had inside goes, and keeps nothing else from working. */
+export const attached = ({ state }: EndpointDeps, sandbox: Sandbox): Endpoint[] =>
+  state
+    .endpointsOfSandbox(sandbox.id)
+    .filter(endpoint => endpoint.state === 'joined' && state.networkOf(endpoint) !== undefined)
 
 /** Make a sandbox's inside what these endpoints want it to be. */
 export function wire(deps: EndpointDeps, sandbox: Sandbox, endpoints: readonly Endpoint[]): void {

@@ -45,6 +45,7 @@ async function goneSteps(deps: EndpointDeps): Promise<Step[]> {
   const sandboxes = missing(deps).filter(sandbox => sandbox.ephemeral)
   const intents = await deps.state.sandboxIntents()
   return [
+    ...orphanSteps(deps),
     ...intents.map(sandbox => ({
       words: `remove namespace ${sandbox.netns}, which was being made for sandbox ${sandbox.name}`,
       apply: async () => {
@@ -55,14 +56,29 @@ async function goneSteps(deps: EndpointDeps): Promise<Step[]> {
     ...sandboxes.map(sandbox => ({
       words: `remove sandbox ${sandbox.name}: its process has ended`,
       apply: async () => {
-        for (const endpoint of deps.state.endpointsOfSandbox(sandbox.id))
-          await removeEndpoint(deps, deps.state.network(endpoint.networkId), endpoint)
+        for (const endpoint of deps.state.endpointsOfSandbox(sandbox.id)) {
+          const network = deps.state.networkOf(endpoint)
+          if (network !== undefined) await removeEndpoint(deps, network, endpoint)
+        }
         await deleteSandbox(deps, sandbox)
       },
     })),
     ...lostContainerSteps(deps, deps.state.networks()),
   ]
 }
+
+/**
+ * A global network can go without this host having been asked: this host was removed from the cluster. Whoever learnt of that
+ * may have died before it had removed all endpoints. Their links and addresses are then nobody's, and go in later stages.
+ */
+const orphanSteps = ({ state }: EndpointDeps): Step[] =>
+  state
+    .endpoints()
+    .filter(endpoint => state.networkOf(endpoint) === undefined)
+    .map(endpoint => ({
+      words: `remove endpoint ${endpoint.name} of a network that is no more`,
+      apply: () => state.deleteEndpoint(endpoint),
+    }))
 
 /**
  * Only dockerd can wire a container again, and it gives the container's next life a new endpoint. It does not always

@@ -82,6 +82,11 @@ export class State {
     return this.#networks.get(id) ?? this.cluster?.networks().find(network => network.id === id)
   }
 
+  /** Undefined: it is a global one that is gone, without this host having been asked. */
+  networkOf({ networkId }: Endpoint): Network | undefined {
+    return this.#networkById(networkId)
+  }
+
   /** The network that Docker knows by this id: its own, or the one that it was attached to with `-o network=NAME`. */
   networkOfDocker(dockerNetworkId: string): Network | undefined {
     return (
@@ -254,7 +259,7 @@ export class State {
       of: 'endpoint',
       ...(before === undefined ? {} : { before }),
       ...(after === undefined ? {} : { after }),
-      network: this.#networkById(endpoint.networkId)?.name ?? '',
+      network: this.networkOf(endpoint)?.name ?? '',
       sandbox: this.sandboxNameOf(endpoint),
     })
   }

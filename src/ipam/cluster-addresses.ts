@@ -123,14 +123,21 @@ export class ClusterAddresses {
 
   /** Give back what bears this host's name and is not in its journal. Reads the whole pool. */
   async sweep(poolId: string): Promise<void> {
-    const book = this.#book(poolId)
     const { entries } = await this.#deps.shared.list<ClusterAllocation>(`${addressPrefix}${poolId}/`)
     for (const found of entries)
-      if (found.value.host === this.#deps.host)
-        await this.#withAddress(book, book.parse(found.value.address), async address => {
-          // one that changed meanwhile is in use again
-          if (!this.#journal.address(poolId, address)) await this.#delete(book, found)
-        })
+      if (found.value.host === this.#deps.host) await this.releaseStray(poolId, found.value.address)
+  }
+
+  /** Give back an address that bears this host's name, unless it is in the journal. */
+  async releaseStray(poolId: string, text: string): Promise<void> {
+    const book = this.#pools.book(poolId)
+    if (!book) return
+    await this.#withAddress(book, book.parse(text), async address => {
+      if (this.#journal.address(poolId, address)) return
+      const found = await this.#read(poolId, address)
+      // one that changes meanwhile is in use again
+      if (found?.value.host === this.#deps.host) await this.#delete(book, found)
+    })
   }
 
   async #choose(book: ClusterBook, spec: AddressSpec): Promise<bigint> {

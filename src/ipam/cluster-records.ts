@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Network } from '../cnm/types.js'
-import { kindOf } from '../errors.js'
+import { kindOf, type NetError } from '../errors.js'
 import type { Store } from '../store/store.js'
 import { isOutsider, nameOwner } from './book.js'
 import type { DefaultPool } from './pools.js'
@@ -37,6 +37,8 @@ export interface ClusterIpamDeps {
   clusterIdKey: string
   /** whether the shared store is known to answer; while it is not, releases do not even ask it */
   isUp: () => boolean
+  /** why it cannot be asked at all now: requests are refused with that at once */
+  unreachable?: () => NetError | undefined
   /** CIDRs of this host's routes and addresses */
   hostSubnets: () => string[]
   /** what an endpoint of any host is called now: Docker's get their addresses before their names */

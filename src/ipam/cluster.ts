@@ -42,16 +42,19 @@ export class ClusterIpam implements Addresses {
     return this.#deps.isUp()
   }
 
-  requestPool(spec: PoolSpec): Promise<Pool> {
-    return this.#pools.request(spec)
+  async requestPool(spec: PoolSpec): Promise<Pool> {
+    this.#refuseUnreachable()
+    return await this.#pools.request(spec)
   }
 
-  adoptPool(poolId: string, { owner }: PoolAdoption): Promise<void> {
-    return this.#pools.adopt(poolId, owner)
+  async adoptPool(poolId: string, { owner }: PoolAdoption): Promise<void> {
+    this.#refuseUnreachable()
+    await this.#pools.adopt(poolId, owner)
   }
 
   /** Take over a local pool with its id and its addresses: all of it or nothing. @throws {NetError} Conflict, Unavailable */
   async importPool(pool: Pool, addresses: readonly Allocation[]): Promise<void> {
+    this.#refuseUnreachable()
     await this.#pools.add(pool)
     try {
       for (const record of addresses) await this.#addresses.add(pool.id, record)
@@ -65,11 +68,13 @@ export class ClusterIpam implements Addresses {
     return this.#pools.release(poolId, onlyIfOwner)
   }
 
-  requestAddress(poolId: string, spec: AddressSpec): Promise<string> {
-    return this.#addresses.request(poolId, spec)
+  async requestAddress(poolId: string, spec: AddressSpec): Promise<string> {
+    this.#refuseUnreachable()
+    return await this.#addresses.request(poolId, spec)
   }
 
   async claim(poolId: string, address: string, newOwner: string, ownerName?: string): Promise<void> {
+    this.#refuseUnreachable()
     await this.#addresses.claim(poolId, address, newOwner, ownerName)
   }
 
@@ -130,6 +135,11 @@ export class ClusterIpam implements Addresses {
     await this.#pools.releaseOfHost(host)
   }
 
+  /** Give back an address that bears this host's name, unless something here has it or waits to give it back. */
+  releaseStray(poolId: string, address: string): Promise<void> {
+    return this.#addresses.releaseStray(poolId, address)
+  }
+
   /** Forget one address of an endpoint of any host, if that has it still. */
   async releaseOwner(poolId: string, address: string, owner: string): Promise<void> {
     for (;;) {
@@ -137,6 +147,12 @@ export class ClusterIpam implements Addresses {
       if (entry?.value.owner !== owner) return
       await this.#deleteUnchanged([entry])
     }
+  }
+
+  /** Who would not be answered is told so at once, and nothing has to be taken back later. */
+  #refuseUnreachable(): void {
+    const error = this.#deps.unreachable?.()
+    if (error !== undefined) throw error
   }
 
   async #restore(pool: Pool, network: GlobalNetwork): Promise<LostAddress[]> {

@@ -6,9 +6,9 @@ import {
   forgottenBefore,
   type Lease,
   type Operation,
-  putBack,
   type Store,
   StoreConflict,
+  StorePutBack,
 } from './store.js'
 
 /** How many revisions a watch can look back. */
@@ -105,7 +105,7 @@ export class EmbeddedStore implements Store {
   }
 
   async *watch<T>(prefix: string, afterRevision: number, signal: AbortSignal): AsyncGenerator<Change<T>[]> {
-    if (afterRevision > this.#contents.revision) throw putBack(afterRevision)
+    if (afterRevision > this.#contents.revision) throw new StorePutBack(afterRevision)
     // Pulled from the log, so a watcher that is slow or gone costs nothing.
     for (let seen = afterRevision; !signal.aborted; seen++) {
       while (seen >= this.#contents.revision && !signal.aborted) {

@@ -4,7 +4,7 @@ import { NetError, unavailable } from '../errors.js'
 import { type EtcdClient, rangeEnd } from './etcd-client.js'
 import { explain, isFinal, says } from './etcd-errors.js'
 import type { Method } from './etcd-member.js'
-import { forgottenBefore, putBack, StoreCompacted } from './store.js'
+import { forgottenBefore, StoreCompacted, StorePutBack } from './store.js'
 
 const range: Method = { service: 'KV', name: 'range', urgent: true }
 const watch: Method = { service: 'Watch', name: 'watch' }
@@ -38,7 +38,7 @@ export async function* watchEvents(
     let isWell = false
     try {
       const header = await check(client, prefix, seen, signal)
-      if (client.history !== history) throw putBack(seen)
+      if (client.history !== history) throw new StorePutBack(seen)
       for await (const batch of follow(client, prefix, seen + 1, Number(header.revision), signal)) {
         if (batch.events.length > 0) yield batch
         seen = Math.max(seen, batch.revision)
@@ -62,7 +62,7 @@ async function check(client: EtcdClient, prefix: Buffer, seen: number, signal: A
   const { header } = await client.call<IRangeResponse>(range, request, { repeatable: true, signal }).catch(error => {
     // Of what the compaction's own revision deleted, etcd before 3.4.34 tells nobody: so it is forgotten too.
     if (says(error, 'has been compacted')) throw forgottenBefore(seen + 2)
-    if (says(error, 'is a future revision')) throw putBack(seen)
+    if (says(error, 'is a future revision')) throw new StorePutBack(seen)
     throw error
   })
   return header

@@ -77,9 +77,12 @@ export class StoreCompacted extends NetError {
   }
 }
 
+/** It was put back to a backup: what this process has written since may be gone, and what it has deleted may be there again. */
+export class StorePutBack extends StoreCompacted {
+  constructor(revision: number) {
+    super(`the store was put back to a backup from before revision ${revision}`)
+  }
+}
+
 export const forgottenBefore = (oldestRevision: number): StoreCompacted =>
   new StoreCompacted(`changes before revision ${oldestRevision} are forgotten`)
-
-/** What comes next is not what came after `revision`. */
-export const putBack = (revision: number): StoreCompacted =>
-  new StoreCompacted(`the store was put back to a backup from before revision ${revision}`)

@@ -124,6 +124,7 @@ export class TestHost {
       leaseMs: options.leaseMs ?? 10_000,
       releaseHost: async host => void released.push(host),
       releaseAddress: async (pool, address, host) => void released.push(`${pool} ${address} ${host}`),
+      releaseStray: async (pool, address) => void released.push(`${pool} ${address}`),
     })
     cluster.setUnderlay({ vtep: options.vtep ?? `192.0.2.${name.replace(/\D/g, '')}`, link: 'eth0' })
     return cluster
