@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { IAuthenticateResponse, IResponseHeader } from 'etcd3'
 import { type NetError, unavailable } from '../errors.js'
 import { Down, explain, type Failure, failureOf, isFinal, isTimeout, says } from './etcd-errors.js'
+import { History } from './etcd-history.js'
 import { type Answers, Member, type Method } from './etcd-member.js'
 import { type EtcdOptions, formatEtcd } from './etcd-url.js'
 import { Turns } from './turns.js'
@@ -34,10 +35,7 @@ export class EtcdClient {
   readonly timeoutMs: number
   /** Why the last search for a member that works found none; undefined since one was found. */
   failure: NetError | undefined
-  /** Grows when etcd turns out to have another history than it had, since it was put back to a backup. */
-  history = 0
-  /** Of the answer that was furthest in the present history. */
-  #header: IResponseHeader | undefined
+  readonly history = new History()
   readonly #options: EtcdOptions
   readonly #beatMs: number
   /** What the members said to the search that is under way or was the last. */
@@ -86,14 +84,14 @@ export class EtcdClient {
       let member: Member | undefined
       let token: string | undefined
       let begunMs = 0
-      const before = this.#header
+      const before = this.history.header
       try {
         ;({ member, token } = await this.#ready(end, stop))
         begunMs = performance.now()
         const leftMs = Math.max(1, end - begunMs)
         const timeoutMs = repeatable ? Math.min(leftMs, this.#beatMs) : leftMs
         const answer = await member.call<T>(method, request, { timeoutMs, token, signal: stop })
-        this.#note(answer.header, before)
+        this.history.note(answer.header, before)
         return answer
       } catch (error) {
         this.#refuseClosed()
@@ -268,13 +266,6 @@ export class EtcdClient {
     if (this.#token === token) this.#token = undefined
   }
 
-  /** In one history the term of raft never goes back, from an answer to one that was asked for after it had come. */
-  #note(header: IResponseHeader, before: IResponseHeader | undefined): void {
-    if (isAnother(header, before) && isAnother(header, this.#header)) this.history++
-    else if (this.#header && Number(header.raft_term) < Number(this.#header.raft_term)) return
-    this.#header = header
-  }
-
   #drop(member: Member): void {
     member.end()
     if (this.#current === member) this.#current = undefined
@@ -299,10 +290,6 @@ export class EtcdClient {
     if (this.#closed.signal.aborted) throw unavailable('the store is closed')
   }
 }
-
-const isAnother = (header: IResponseHeader, before: IResponseHeader | undefined): boolean =>
-  before !== undefined &&
-  (header.cluster_id !== before.cluster_id || Number(header.raft_term) < Number(before.raft_term))
 
 /** It has answered others meanwhile. */
 const isSlow = (member: Member, error: unknown, begunMs: number): boolean =>

@@ -19,9 +19,10 @@ export interface Batch {
 /**
  * What happens below a prefix after a revision, across members that die and leaders that change.
  *
- * Before every beginning one linearizable read asks whether etcd still knows what came after the revision last seen, and whether
- * its history is still the one that was seen: it is not if it has another cluster's id, has not come to that revision, or is in
- * an earlier term of raft (`etcdctl snapshot restore` begins again with the first).
+ * Before every beginning linearizable reads ask whether etcd still knows what came after the revision last seen, and whether
+ * its history is still the one that was seen: it is not if it has another cluster's id, has not come to that revision, is in
+ * an earlier term of raft (`etcdctl snapshot restore` begins again with the first), or does not know the newest change that it
+ * has told of: where etcd was put back and has passed that revision since, nothing else tells.
  * @throws {StoreCompacted} it does not, or is not
  * @throws {NetError} Unavailable: cut off for twice `client.timeoutMs`, or etcd will not have it
  */
@@ -32,15 +33,18 @@ export async function* watchEvents(
   signal: AbortSignal,
 ): AsyncGenerator<Batch> {
   let seen = afterRevision
-  const { history } = client
+  const before = client.history.count
   let wellMs = performance.now()
   while (!signal.aborted) {
     let isWell = false
     try {
       const header = await check(client, prefix, seen, signal)
-      if (client.history !== history) throw new StorePutBack(seen)
+      const known = await knownUntil(client, signal)
+      if (client.history.count !== before) throw new StorePutBack(seen)
+      // from there on it may be another: what it says since is told, if anything
+      seen = Math.max(afterRevision, Math.min(seen, known))
       for await (const batch of follow(client, prefix, seen + 1, Number(header.revision), signal)) {
-        if (batch.events.length > 0) yield batch
+        if (batch.events.length > 0) yield noted(client, batch)
         seen = Math.max(seen, batch.revision)
         isWell = true
       }
@@ -66,6 +70,37 @@ async function check(client: EtcdClient, prefix: Buffer, seen: number, signal: A
     throw error
   })
   return header
+}
+
+/** The revision until which the history is proved to be the one that was seen; without anything to prove it by, any. */
+async function knownUntil(client: EtcdClient, signal: AbortSignal): Promise<number> {
+  const { witness } = client.history
+  if (!witness) return Number.POSITIVE_INFINITY
+  const { key, revision, isDeletion } = witness
+  const revisionAt = async (at: number): Promise<number> => {
+    const request = { key, revision: at, keys_only: true }
+    const { kvs } = await client.call<IRangeResponse>(range, request, { repeatable: true, signal })
+    return Number(kvs[0]?.mod_revision ?? 0)
+  }
+  try {
+    const now = await revisionAt(revision)
+    const isSo = isDeletion ? now === 0 && (await revisionAt(revision - 1)) > 0 : now === revision
+    if (!isSo) client.history.disown(witness)
+  } catch (error) {
+    if (says(error, 'is a future revision')) client.history.disown(witness)
+    else if (!says(error, 'has been compacted')) throw error
+    else if ((await revisionAt(0)) !== revision) {
+      client.history.forget(witness)
+      throw forgottenBefore(revision)
+    }
+  }
+  return revision
+}
+
+function noted(client: EtcdClient, batch: Batch): Batch {
+  const { type, kv } = batch.events.at(-1)!
+  client.history.saw({ key: kv.key, revision: batch.revision, isDeletion: type === 'Delete' })
+  return batch
 }
 
 /** Until the stream breaks, which is an error, or `signal` aborts, which may be one. */

@@ -102,7 +102,12 @@ export class EtcdStore implements Store {
       })),
     }
     const { header, succeeded, responses } = await this.#call<ITxnResponse>(methods.txn, request, false)
-    if (succeeded) return Number(header.revision)
+    if (succeeded) {
+      const revision = Number(header.revision)
+      const written = edits.find(({ type }) => type === 'put')
+      if (written) this.#client.history.saw({ key: this.#bytes(written.key), revision, isDeletion: false })
+      return revision
+    }
     const held = (condition: Condition, i: number) =>
       Number(responses[i]?.response_range?.kvs[0]?.mod_revision ?? 0) === ('key' in condition ? condition.revision : 0)
     const first = conditions.find((condition, i) => !held(condition, i)) ?? conditions[0]!

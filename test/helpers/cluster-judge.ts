@@ -1,4 +1,6 @@
+import { expect } from 'vitest'
 import type { Host, Member, Network, Peer } from '../../src/cnm/types.js'
+import { openLmdb } from '../../src/store/lmdb.js'
 import type { ClusterHost, ClusterWorld } from './cluster-world.js'
 import { until } from './machine.js'
 
@@ -12,25 +14,56 @@ export interface Records {
   networks: Network[]
   members: Member[]
   peers: Peer[]
-  /** plain addresses that are taken, by the id of their pool */
-  addresses: Map<string, string[]>
+  /** addresses that are taken, by the id of their pool */
+  addresses: Map<string, TakenAddress[]>
+  /** keys that belong to a network or a pool which is not there */
+  strays: string[]
+}
+
+export interface TakenAddress {
+  /** plain */
+  address: string
+  owner: string
+  /** absent: a network's own */
+  host?: string
 }
 
 export async function readRecords(world: ClusterWorld): Promise<Records> {
   const all = [...(await world.records())]
   const under = <T>(pattern: RegExp): T[] => all.filter(([key]) => pattern.test(key)).map(([, value]) => value as T)
-  const addresses = new Map<string, string[]>()
-  for (const [key] of all) {
-    const [, pool, address] = /^ipam\/address\/(.+)\/([^/]+)$/.exec(key) ?? []
-    if (pool && address) addresses.set(pool, [...(addresses.get(pool) ?? []), address])
+  const addresses = new Map<string, TakenAddress[]>()
+  for (const [key, value] of all) {
+    const pool = /^ipam\/address\/([^/]+)\//.exec(key)?.[1]
+    if (pool) addresses.set(pool, [...(addresses.get(pool) ?? []), value as TakenAddress])
   }
+  const networks = under<Network>(/^network\//).filter(({ driver }) => driver === 'overlay')
   return {
     hosts: new Map(under<Host>(/^host\//).map(host => [host.name, host])),
-    networks: under<Network>(/^network\//).filter(({ driver }) => driver === 'overlay'),
+    networks,
+    strays: all.filter(([key, value]) => isStray(key, value, networks)).map(([key]) => key),
     members: under(/^net\/[^/]+\/member\//),
     peers: under(/^net\/[^/]+\/endpoint\//),
     addresses,
   }
+}
+
+/** What its daemon has logged last, of its own accord. */
+const lastWords = (host: ClusterHost): string =>
+  host
+    .logOf('tsnet')
+    .split('\n')
+    .filter(line => !line.includes('/v1/'))
+    .slice(-20)
+    .join('\n')
+
+function isStray(key: string, value: unknown, networks: Network[]): boolean {
+  const ids = networks.map(({ id }) => id)
+  const pools = networks.flatMap(({ subnets }) => subnets.map(({ poolId }) => poolId))
+  const [, ofNetwork] = /^net\/([^/]+)\//.exec(key) ?? []
+  const [, ofPool] = /^ipam\/(?:pool|address|name)\/([^/]+)/.exec(key) ?? []
+  if (key.startsWith('network-name/')) return !ids.includes((value as { id: string }).id)
+  if (key.startsWith('unique/')) return !ids.includes((value as { networkId: string }).networkId)
+  return (ofNetwork !== undefined && !ids.includes(ofNetwork)) || (ofPool !== undefined && !pools.includes(ofPool))
 }
 
 /** Wait until nothing is wrong any more; fails with all that still is. */
@@ -41,14 +74,16 @@ export async function expectAgreement(world: ClusterWorld, timeoutMs = 15_000): 
     return wrong.length === 0
   }
   await until('etcd and the kernels to agree', agree, timeoutMs).catch(error => {
-    throw new Error([error.message, ...wrong].join('\n'))
+    const logs = world.hosts.map(host => `${host.name} said:\n${lastWords(host)}`)
+    throw new Error([error.message, ...wrong, ...logs].join('\n'))
   })
 }
 
 /** Everything that is not as it should be on any host of the world. */
 export async function disagreements(world: ClusterWorld): Promise<string[]> {
   const records = await readRecords(world)
-  const wrong = addressConflicts(records)
+  const wrong = [...addressConflicts(records), ...unheld(records), ...unusedMembers(records)]
+  wrong.push(...records.strays.map(key => `etcd has ${key}, which belongs to nothing`))
   for (const host of world.hosts) {
     wrong.push(...(await unpublished(host, records)))
     for (const network of records.networks) wrong.push(...kernelFaults(host, network, records))
@@ -70,7 +105,7 @@ function addressConflicts({ networks, members, peers, addresses }: Records): str
       ...of(network, members).map(member => ({ who: `host ${member.host}`, has: member.addresses })),
       ...of(network, peers).map(peer => ({ who: `${peer.name} on ${peer.host}`, has: peer.addresses })),
     ]
-    const taken = new Set(network.subnets.flatMap(({ poolId }) => addresses.get(poolId) ?? []))
+    const taken = new Set(takenOn(network, addresses).map(({ address }) => address))
     for (const { who, has } of holders)
       for (const address of has.map(plain)) {
         const other = owners.get(address)
@@ -80,6 +115,72 @@ function addressConflicts({ networks, members, peers, addresses }: Records): str
       }
   }
   return wrong
+}
+
+const takenOn = (network: Network, addresses: Records['addresses']): TakenAddress[] =>
+  network.subnets.flatMap(({ poolId }) => addresses.get(poolId) ?? [])
+
+/** Addresses that etcd has as taken and nobody has. Containers that have an address without being there yet count as nobody. */
+function unheld({ networks, members, peers, addresses }: Records): string[] {
+  return networks.flatMap(network => {
+    const own = network.subnets.flatMap(({ gateway, auxAddresses }) => [gateway, ...Object.values(auxAddresses)])
+    const held = [...of(network, members), ...of(network, peers)].flatMap(({ addresses }) => addresses.map(plain))
+    return takenOn(network, addresses)
+      .filter(({ address }) => !own.includes(address) && !held.includes(address))
+      .map(
+        ({ address, owner, host }) =>
+          `${address} of ${network.name} is taken by ${owner} of ${host} and used by nobody`,
+      )
+  })
+}
+
+/** Hosts that are on a network without using it. */
+const unusedMembers = ({ networks, members, peers }: Records): string[] =>
+  networks.flatMap(network =>
+    of(network, members)
+      .filter(({ host, dockerNetworkIds }) => {
+        return dockerNetworkIds.length === 0 && !of(network, peers).some(peer => peer.host === host)
+      })
+      .map(({ host }) => `${host} is a member of ${network.name} without an endpoint`),
+  )
+
+/**
+ * What the hosts themselves remember of etcd is what etcd has, and nothing waits to be told to it. Daemons must not run: nobody
+ * else may open their stores.
+ */
+export async function expectSameJournals(world: ClusterWorld): Promise<void> {
+  const { members, peers, addresses } = await readRecords(world)
+  for (const host of world.hosts) {
+    const store = openLmdb(host.path('/var/lib/tsnet/tsnet.lmdb'))
+    const keysIn = async (prefix: string) =>
+      (await store.list(prefix)).entries.map(({ key }) => key.slice(prefix.length))
+    const here = <T extends { host?: string }>(all: Iterable<T>): T[] => [...all].filter(one => one.host === host.name)
+    try {
+      expect({
+        host: host.name,
+        addresses: (await keysIn('cluster-ipam/address/')).sort(),
+        members: (await keysIn('member/')).sort(),
+        endpoints: (await keysIn('endpoint/')).sort(),
+        waiting: [
+          ...(await store.list<{ release?: true }>('cluster-ipam/')).entries.filter(({ value }) => value.release),
+          ...(await keysIn('cluster-ipam/pool/')),
+          ...(await keysIn('network-attempt/')),
+        ],
+      }).toEqual({
+        host: host.name,
+        addresses: [...addresses].flatMap(([pool, all]) => here(all).map(({ address }) => `${pool}/${address}`)).sort(),
+        members: here(members)
+          .map(({ networkId }) => networkId)
+          .sort(),
+        endpoints: here(peers)
+          .map(({ networkId, id }) => `${networkId}/${id}`)
+          .sort(),
+        waiting: [],
+      })
+    } finally {
+      await store.close()
+    }
+  }
 }
 
 interface OwnEndpoint {
