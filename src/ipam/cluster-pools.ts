@@ -62,8 +62,9 @@ export class ClusterPools {
 
   request(spec: PoolSpec): Promise<Pool> {
     let tried: Pool | undefined
-    return this.#locks.with(guardKey, () =>
-      this.#underGuard(async ({ pools, guard }) => {
+    return this.#locks.with(guardKey, async () => {
+      await this.#finishReleases()
+      return await this.#underGuard(async ({ pools, guard }) => {
         // a conflict may come from our own try, where the client repeated a transaction whose answer was lost
         const same = pools.find(({ id }) => id === tried?.id) ?? samePool(spec, pools.map(toTaken))
         if (same) return await this.#again(same)
@@ -72,8 +73,8 @@ export class ClusterPools {
         tried = planPool(wanted, pools.map(toTaken), defaults, this.#deps.hostSubnets)
         await this.#write(tried, [guard])
         return tried
-      }),
-    )
+      })
+    })
   }
 
   /** Put a pool into the shared store that has its id and its addresses already. @throws {NetError} Conflict, Unavailable */
@@ -145,7 +146,7 @@ export class ClusterPools {
     return await this.#locks.with(guardKey, async () => {
       const { shared, host, networks } = this.#deps
       const ofNetworks = new Set([...networks()].flatMap(({ subnets }) => subnets.map(({ poolId }) => poolId)))
-      for (const { id, release } of this.#journal.pools()) if (release) await this.#finishRelease(id)
+      await this.#finishReleases()
       const { entries, revision } = await shared.list<ClusterPool>(poolPrefix)
       const isOlder = revision < this.#newest
       const settle = () => {
@@ -234,6 +235,11 @@ export class ClusterPools {
     const record: ClusterPool = { ...pool, scope: 'global', host: this.#deps.host }
     const key = poolKey(pool.id)
     await this.#deps.shared.txn([...conditions, absent(key)], [put(key, record), put(guardKey, pool.id)])
+  }
+
+  /** What was let go while the store did not answer must not be in the way of what comes next. */
+  async #finishReleases(): Promise<void> {
+    for (const { id, release } of this.#journal.pools()) if (release) await this.#finishRelease(id)
   }
 
   async #finishRelease(poolId: string): Promise<void> {

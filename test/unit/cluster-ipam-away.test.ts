@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { unavailable } from '../../src/errors.js'
 import { MemoryStore } from '../../src/store/memory.js'
-import { del } from '../../src/store/store.js'
+import { del, put } from '../../src/store/store.js'
 import { ClusterWorld, keysOf, memoryWorld } from '../helpers/cluster-ipam.js'
 import { refusal } from '../helpers/ipam.js'
 
@@ -67,6 +68,31 @@ describe('while the shared store does not answer', () => {
     expect((await world.shared.list('')).revision).toBe(revision)
   })
 
+  test('a pool that is let go is not in the way of the next one as soon as it answers again', async () => {
+    const world = memoryWorld()
+    const a = await world.host('a')
+    const spec = { family: 4 as const, subnet: '10.50.0.0/16', owner: 'network blue' }
+    const { id } = await a.requestPool(spec)
+    world.isUp = false
+    await a.releasePool(id)
+    world.isUp = true
+    expect((await a.requestPool({ ...spec, owner: 'network red' })).id).not.toBe(id)
+    expect(await keysOf(world.shared, 'ipam/pool/')).toHaveLength(1)
+  })
+
+  test('and is known not to, requests fail at once with the reason', async () => {
+    const world = memoryWorld()
+    const a = await world.host('a', { unreachable: () => unavailable('etcd is away') })
+    const asked = [
+      a.requestPool({ family: 4, subnet: '10.50.0.0/16', owner: 'network blue' }),
+      a.requestAddress('any', { owner: 'e1' }),
+      a.claim('any', '10.50.0.2', 'e1'),
+      a.adoptPool('any', { owner: 'network blue', shared: false }),
+    ]
+    for (const one of asked) await expect(one).rejects.toMatchObject({ kind: 'Unavailable', message: 'etcd is away' })
+    expect(await keysOf(world.shared, '')).toEqual([])
+  })
+
   test('and is known not to, releases do not even ask it', async () => {
     const world = memoryWorld()
     const a = await world.host('a')
@@ -97,6 +123,19 @@ describe('a store that was restored from a time before', () => {
     await a.releaseAddress(id, '10.50.0.6', 'e6')
     expect(await a.resync()).toEqual([])
     expect(await world.stored()).toEqual(['10.50.0.5 e5 a', '10.50.0.6 e1 b'])
+  })
+
+  test('has an address of an endpoint that has left since: it is given back, unless something here has it or it is not ours', async () => {
+    const world = memoryWorld()
+    const [a, b] = [await world.host('a'), await world.host('b')]
+    const id = await world.pool(a, '10.50.0.0/24')
+    for (const n of [5, 6]) await a.requestAddress(id, { owner: `e${n}`, address: `10.50.0.${n}` })
+    await b.requestAddress(id, { ...box, address: '10.50.0.7' })
+    const past = await world.shared.get(`ipam/address/${id}/10.50.0.5`)
+    await a.releaseAddress(id, '10.50.0.5', 'e5')
+    await world.shared.txn([], [put(past!.key, past!.value)])
+    for (const n of [5, 6, 7]) await a.releaseStray(id, `10.50.0.${n}`)
+    expect(await world.stored()).toEqual(['10.50.0.6 e6 a', '10.50.0.7 e1 b'])
   })
 
   test('gets back a pool with its gateway, unless its network is gone', async () => {

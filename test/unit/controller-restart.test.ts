@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest'
+import { put } from '../../src/store/store.js'
 import { dockerId, FakeDaemon, lab, pool, tcp80 } from '../helpers/fake-daemon.js'
 import { dockerEndpoint } from '../helpers/fake-world.js'
 
@@ -47,6 +48,31 @@ describe('after a restart', () => {
     ])
     expect(daemon.cnm.sandboxes().map(sandbox => sandbox.name)).toEqual(['box'])
     expect(await daemon.cnm.reconcile({ dryRun: false })).toMatchObject({ changes: [], failures: [] })
+  })
+
+  it('an endpoint of a network that is no more goes, and keeps nothing else of its sandbox from working', async () => {
+    await daemon.cnm.createNetwork(lab)
+    await daemon.cnm.createSandbox({ name: 'box' })
+    const { sandboxId } = await daemon.cnm.connect('lab', 'box', {})
+    const orphan = { ...daemon.cnm.endpoints()[0]!, id: 'f'.repeat(64), networkId: 'e'.repeat(64), name: 'orphan' }
+    const key = `endpoint/${orphan.networkId}/${orphan.id}`
+    await daemon.store.txn([], [put(key, { ...orphan, sandboxId, ifname: 'eth9', addresses: ['10.99.0.2/24'] })])
+    await daemon.restart()
+    expect(daemon.cnm.endpoints().map(({ name, network }) => [name, network])).toEqual([
+      ['box', 'lab'],
+      ['orphan', orphan.networkId],
+    ])
+    await daemon.cnm.disconnect('lab', 'box')
+    await daemon.cnm.connect('lab', 'box', {})
+    expect(await daemon.cnm.reconcile({ dryRun: false })).toMatchObject({
+      changes: ['remove endpoint orphan of a network that is no more'],
+      failures: [],
+    })
+    expect(await daemon.store.get(key)).toBeUndefined()
+    await daemon.store.txn([], [put(key, { ...orphan, sandboxId })])
+    await daemon.restart()
+    await daemon.cnm.deleteSandbox('box')
+    expect(daemon.cnm.endpoints()).toEqual([])
   })
 
   it('a namespace whose sandbox was never recorded is removed, but not while it is being made', async () => {
