@@ -50,7 +50,7 @@ export async function openCluster(given: ClusterOptions, undo: Undo): Promise<Cl
     releaseStray: (poolId, address) => ipam.releaseStray(poolId, address),
   })
   const ipam: ClusterIpam = new ClusterIpam({
-    shared: noticing(shared, error => cluster.doubt(error)),
+    shared: noticing(cluster.shared, error => cluster.doubt(error)),
     local,
     host: options.hostName,
     networks: () => cluster.networks(),

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { KeyedLock } from '../locks.js'
+import type { Fence } from '../store/fenced.js'
 import { absent, type Condition, type Entry, put, type Store, StoreConflict, unchanged } from '../store/store.js'
 import { type AliveRecord, type ClusterRecord, type HostRecord, keys, localKeys, type MemberRecord } from './keys.js'
 import { Refused } from './session.js'
@@ -27,6 +28,8 @@ export class Admission {
   readonly #deps: AdmissionDeps
   readonly #locks = new KeyedLock()
   #remembered: ClusterRecord | undefined
+  /** what this host was last announced by: its later writes hold only while that does */
+  fence: Fence | undefined
   /** as the store has it */
   #toldVtep: string | undefined
 
@@ -69,13 +72,14 @@ export class Admission {
       throw new Refused(
         `host name ${mine.name} is used by another host (id ${holder}) in the cluster store ${this.#deps.where}: choose another one with --host-name`,
       )
-    await shared.txn(
+    const revision = await shared.txn(
       [asRead(keys.host(mine.name), hostEntry), asRead(keys.alive(mine.name), aliveEntry)],
       [
         put(keys.host(mine.name), mine),
         { type: 'put', key: keys.alive(mine.name), value: { id: mine.id } satisfies AliveRecord, lease },
       ],
     )
+    this.fence = { key: keys.alive(mine.name), revision }
     this.#toldVtep = mine.vtep
     const former = this.#remembered?.host ?? mine.name
     return {
@@ -92,7 +96,7 @@ export class Admission {
     return this.#locks.with('vtep', async () => {
       const mine = this.#deps.host()
       if (mine.vtep === this.#toldVtep) return
-      await this.#deps.shared.txn([], [put(keys.host(mine.name), mine)])
+      await this.#deps.shared.txn(this.fence ? [this.fence] : [], [put(keys.host(mine.name), mine)])
       this.#toldVtep = mine.vtep
     })
   }

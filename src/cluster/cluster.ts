@@ -3,9 +3,10 @@ import type { OtherHosts, Remote } from '../cnm/driver.js'
 import type { Endpoint, Host, Member, Network, Peer } from '../cnm/types.js'
 import { conflict, kindOf, messageOf, type NetError, unavailable } from '../errors.js'
 import type { Log } from '../log.js'
+import { fenced } from '../store/fenced.js'
 import { del, put, type Store, StoreConflict } from '../store/store.js'
 import { HostAdmin, usesOf } from './admin.js'
-import { Admission } from './admission.js'
+import { Admission, type Admitted } from './admission.js'
 import { follow } from './follow.js'
 import { FollowedNetworks } from './followed.js'
 import { Hosts } from './hosts.js'
@@ -42,6 +43,8 @@ export type Underlay = ReturnType<OtherHosts['underlay']>
 
 /** The cluster by way of a store that all hosts share, with a copy here of what concerns this host. */
 export class ClusterOfHosts implements Cluster, OtherHosts {
+  /** the store of all hosts, to which this host writes only while it is announced there */
+  readonly shared: Store
   readonly #deps: ClusterDeps
   readonly #networks: Networks
   readonly #own: OwnRecords
@@ -55,13 +58,14 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   #listener: ClusterListener | undefined
   #underlay: Underlay | undefined
   #upWork = Promise.resolve()
-  #removed = false
-  #formerNames: string[] = []
+  #admitted: Admitted = { formerNames: [], removed: false }
 
   constructor(deps: ClusterDeps) {
     this.#deps = deps
-    const { shared, local, where, log, leaseMs = 10_000, pausesMs = { shortest: 200, longest: 2000 } } = deps
+    const { local, where, log, leaseMs = 10_000, pausesMs = { shortest: 200, longest: 2000 } } = deps
     const host = deps.host.name
+    const shared = fenced(deps.shared, () => this.#admission.fence)
+    this.shared = shared
     this.#networks = new Networks({
       shared,
       local,
@@ -96,14 +100,12 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       changed: (id, before, after) => this.#tell(listener => listener.remotesChanged(id, before, after)),
     })
     this.#admission = new Admission({
-      shared,
+      shared: deps.shared,
       local,
       where,
       host: () => this.#hostRecord(),
       records: () => this.#own.records(),
-      forgetAll: async () => {
-        for (const { member } of this.#own.records()) await this.#own.forget(member.networkId)
-      },
+      forgetAll: () => this.#own.forgetAll(),
     })
     const { releaseHost, releaseAddress } = deps
     const lastSeen = (name: string) => this.#hosts.lastSeen(name)
@@ -118,9 +120,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       pausesMs,
       announce: async lease => {
         await this.#admission.checkCluster()
-        const { formerNames, removed } = await this.#admission.announce(lease.id)
-        this.#formerNames = formerNames
-        this.#removed = removed
+        this.#admitted = await this.#admission.announce(lease.id)
       },
       synchronise: attempt => this.#synchronise(attempt),
       up: () => {
@@ -146,8 +146,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
 
   /** The others see this host go down, where the store answers. Neither store is closed. */
   async close(): Promise<void> {
-    const { shared } = this.#deps
-    await this.#session.close(() => shared.txn([], [put(keys.host(this.host), this.#hostRecord())]))
+    await this.#session.close(() => this.shared.txn([], [put(keys.host(this.host), this.#hostRecord())]))
     this.#followed.close()
     await this.#upWork
   }
@@ -229,7 +228,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
 
   async readNetwork(networkId: string): Promise<{ peers: Peer[]; members: Member[]; remotes: Remote[] }> {
     this.#refuseUnreachable()
-    const { entries } = await this.#deps.shared.list<OnNetwork>(keys.on(networkId))
+    const { entries } = await this.shared.list<OnNetwork>(keys.on(networkId))
     return onNetwork(entries, this.host, name => this.#hosts.vtepOf(name))
   }
 
@@ -268,8 +267,9 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
   }
 
   async #synchronise(attempt: Attempt): Promise<void> {
-    const { shared } = this.#deps
+    const { shared } = this
     const { signal, failed, open } = attempt
+    const { formerNames, removed } = this.#admitted
     const listing = <T>(prefix: string) => ({
       store: shared,
       prefix,
@@ -285,8 +285,8 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
       reset: entries => this.#networks.reset(entries),
       apply: changes => this.#networks.apply(changes),
     })
-    for (const name of this.#formerNames) await this.#admin.forgetFormer(name, this.#deps.host)
-    await this.#own.restoreNetworks({ removed: this.#removed })
+    for (const name of formerNames) await this.#admin.forgetFormer(name, this.#deps.host)
+    await this.#own.restoreNetworks({ removed })
     await this.#own.findForgotten()
     await this.#own.refresh()
     await this.#admission.settled()
@@ -298,7 +298,7 @@ export class ClusterOfHosts implements Cluster, OtherHosts {
     await this.#listener?.reclaim()
     await Promise.all(this.#own.records().map(({ member }) => this.#followed.ensure(member.networkId, attempt)))
     await this.#networks.dropAttempts()
-    if (this.#removed) await shared.txn([], [del(keys.removed(this.#deps.host.id))])
+    if (removed) await shared.txn([], [del(keys.removed(this.#deps.host.id))])
   }
 
   #hostRecord(): HostRecord {

@@ -113,13 +113,14 @@ export class Networks {
         value: record,
         revision: await shared.txn(...creationOf(record)),
       })
+      // while it is ours: whoever drops attempts must not meet one that has succeeded
+      await local.txn([], [del(localKeys.attempt(network.id))])
     } catch (error) {
       if (kindOf(error) !== 'Unavailable') await local.txn([], [del(localKeys.attempt(network.id))])
       throw explain(error, record)
     } finally {
       this.#ours.delete(network.id)
     }
-    await local.txn([], [del(localKeys.attempt(network.id))])
   }
 
   /** @throws {StoreConflict} something of a host is left on it */
@@ -153,8 +154,9 @@ export class Networks {
   /** Delete what attempts without an answer have made, unless somebody uses it by now. */
   async dropAttempts(): Promise<void> {
     const { shared, local } = this.#deps
-    for (const { value } of (await local.list<NetworkRecord>(localKeys.attempts)).entries) {
-      if (this.#ours.has(value.id)) continue
+    for (const { key, value } of (await local.list<NetworkRecord>(localKeys.attempts)).entries) {
+      // it may have succeeded while another one was looked at
+      if (this.#ours.has(value.id) || (await local.get(key)) === undefined) continue
       try {
         const entry = await shared.get<NetworkRecord>(keys.network(value.id))
         if (entry !== undefined)

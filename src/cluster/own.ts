@@ -177,6 +177,10 @@ export class OwnRecords {
     this.#deps.networks.memberChanged(networkId)
   }
 
+  async forgetAll(): Promise<void> {
+    for (const { member } of this.records()) await this.forget(member.networkId)
+  }
+
   /**
    * Make the networks again that this host has part in and the store has lost, being older than it was. Where this host was
    * removed they were deleted rightly: `removed` forgets them.

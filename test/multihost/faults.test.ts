@@ -68,6 +68,15 @@ const faults: [string, (turn: number) => Promise<void>][] = [
       leader.resume()
     },
   ],
+  [
+    'the leader answers nobody for longer than anybody waits, and then what was asked of it meanwhile',
+    async () => {
+      const leader = await world.etcd.leader()
+      leader.pause()
+      await sleep(4500)
+      leader.resume()
+    },
+  ],
 ]
 
 test(

@@ -238,27 +238,6 @@ describe('a store that is older than it was', () => {
   })
 })
 
-test('what the store has of a host that has left the network, having been put back to a time before, goes with its addresses', async () => {
-  const shared = new MemoryStore()
-  const [h1, h2] = await startBlue(shared)
-  await h1.cluster.putMember(h1.member(blue.id, { addresses: ['10.50.0.9/16'] }))
-  await h1.connect(web)
-  const past = (await shared.list(keys.on(blue.id))).entries
-  await h1.disconnect(web)
-  await h1.leave(blue.id)
-  h1.line.cut()
-  await h1.down()
-  await shared.txn(
-    [],
-    past.map(({ key, value }) => ({ type: 'put', key, value })),
-  )
-  h1.line.mend()
-  await h1.up()
-  expect(await keysIn(shared, keys.on(blue.id))).toEqual([keys.member(blue.id, h2.name)])
-  expect(h1.released.sort()).toEqual(['pool-blue 10.50.0.2', 'pool-blue 10.50.0.9'])
-  expect(h1.cluster.member(blue.id)).toBeUndefined()
-})
-
 describe('the store of another cluster', () => {
   test('is refused while this host has part in the first one, and taken when it has not', async () => {
     const [h1] = await startBlue()
