@@ -101,7 +101,9 @@ test('hosts that interleave, crash and get no answers give no address twice, and
             hosts[at] = await open(name, local)
           } else if (what === 'resync') {
             const lost = await life.run(ipam.resync().catch(e => void expect(e.kind).toBe('Unavailable')))
-            if (Array.isArray(lost)) expect(lost).toEqual([])
+            // who died when somebody else turned out to have it was not answered, and finds that again
+            if (Array.isArray(lost))
+              expect(lost.filter(one => given.get(one.address) === `${one.owner} ${name}`)).toEqual([])
           } else if (what === 'release') {
             const own = [...given].filter(([, holder]) => holder.endsWith(` ${name}`))
             const [mine, holder] = own[offset % Math.max(1, own.length)] ?? []
