@@ -85,7 +85,7 @@ export class Session {
       const wasUp = await this.#connect()
       if (signal.aborted) return
       if (wasUp) pauseMs = shortest
-      await sleep(pauseMs, undefined, { signal }).catch(() => {})
+      await sleep(jittered(pauseMs), undefined, { signal }).catch(() => {})
     }
   }
 
@@ -155,6 +155,9 @@ export class Session {
     down(because)
   }
 }
+
+/** Half to all of it: a thousand hosts that lost the store in the same moment do not come back in the same moment. */
+export const jittered = (pauseMs: number): number => pauseMs * (0.5 + Math.random() / 2)
 
 /** The store answers, and this host must not use it: the message says what to do. */
 export class Refused extends NetError {

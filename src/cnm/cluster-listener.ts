@@ -91,7 +91,12 @@ export function clusterListener(deps: EndpointDeps, cluster: Cluster, actions: L
     remotesChanged(networkId, before, after) {
       const network = cluster.networks().find(({ id }) => id === networkId)
       if (network !== undefined && before.length + after.length > 0)
-        drivers.get(network.driver).updateRemotes?.(network, before, after)
+        drivers
+          .get(network.driver)
+          .updateRemotes?.(network, before, after)
+          ?.catch(error =>
+            log.error({ network: network.name, err: error }, `could not follow the cluster: ${messageOf(error)}`),
+          )
       names.update(state, 'peers')
     },
   }

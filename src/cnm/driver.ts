@@ -141,8 +141,12 @@ export interface Driver<Options = unknown> {
   /** Make exactly `endpoint.ports` reachable from outside; returns what was granted. Absent: this kind of network publishes nothing. */
   publish?(network: Network<Options>, endpoint: Endpoint): Promise<PortBinding[]>
   revoke?(network: Network<Options>, endpoint: Endpoint): Promise<void>
-  /** What is on other hosts has changed: all of it, or as much as differs. Fine where the network's links are not there: ensureNetwork asks for all of it. */
-  updateRemotes?(network: Network<Options>, before: readonly Remote[], after: readonly Remote[]): void
+  /** What is on other hosts has changed: all of it, or as much as differs. Fine where the network's links are not there: ensureNetwork asks for all of it. A promise where it takes a while. */
+  updateRemotes?(
+    network: Network<Options>,
+    before: readonly Remote[],
+    after: readonly Remote[],
+  ): Promise<void> | undefined
   /**
    * Compare what this host should have of the network with what the kernel has, and try to reach the other hosts; changes
    * nothing. `others` is everything on other hosts, as the cluster's store has it at this moment.

@@ -9,9 +9,10 @@ import { BridgedDriver } from '../bridged/driver.js'
 import type { BridgeShape } from '../bridged/links.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { checkNetworkRoutes } from '../routes.js'
-import { applyAll, compareEntries, type Difference, KnownEntries, letGo } from './entries.js'
+import { compareEntries, type Difference, KnownEntries, letGo } from './entries.js'
 import { bridgeNameOf, bridgeShapeOf, type OverlayNetwork, usualMtu, vxlanNameOf, vxlanSteps } from './links.js'
 import { firstChosenVni, lastVni, type OverlayOptions, overlayOptions } from './options.js'
+import { RequestQueue } from './queue.js'
 import { entryFindings, linkFindings, mtuFindings, reachFindings } from './verify.js'
 
 /**
@@ -25,6 +26,8 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
   readonly scope = 'global'
   /** by network id */
   readonly #known = new Map<string, KnownEntries>()
+  /** by network id */
+  readonly #queues = new Map<string, RequestQueue>()
 
   parseOptions(raw: Readonly<Record<string, string>>): OverlayOptions {
     return parseOptions('driver overlay', overlayOptions, raw)
@@ -84,7 +87,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     const steps = this.#vxlanSteps(network, () => undefined)
     for (const step of steps) await step.apply()
     // to look at what the kernel has of thousands of remotes takes its time, and this is asked for with every endpoint
-    if (isNew || steps.length > 0 || !this.#known.has(network.id)) this.#agree(network, [], { announce: !isNew })
+    if (isNew || steps.length > 0 || !this.#known.has(network.id)) await this.#agree(network, [], { announce: !isNew })
   }
 
   /** Subnets are the cluster's: whether one is free on this host shows only when it is used here. */
@@ -100,7 +103,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
   }
 
   override async deleteNetwork(network: OverlayNetwork, others: readonly OverlayNetwork[]): Promise<void> {
-    this.#known.delete(network.id)
+    this.#forget(network)
     await super.deleteNetwork(network, others)
   }
 
@@ -110,23 +113,43 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     const addresses = wiring.endpoint.addresses.map(addressOf)
     const links = this.#links(network)
     const isNew = kernel.link(hostLink) === undefined
-    if (isNew && links !== undefined) kernel.apply(letGo(links.vxlan.index, links.bridge.index, mac, addresses))
+    if (isNew && links !== undefined)
+      await this.#queue(network).apply([letGo(links.vxlan.index, links.bridge.index, mac, addresses)])
     await super.join(network, wiring)
     // whoever had one of its addresses before, here or elsewhere, is remembered by its neighbours
     if (isNew && links !== undefined)
       kernel.announce(links.bridge.index, new Map(addresses.map(address => [address, mac])))
   }
 
-  updateRemotes(network: OverlayNetwork, before: readonly Remote[], after: readonly Remote[]): void {
-    const { kernel } = this.deps
+  updateRemotes(
+    network: OverlayNetwork,
+    before: readonly Remote[],
+    after: readonly Remote[],
+  ): Promise<void> | undefined {
     const known = this.#known.get(network.id)
-    if (known === undefined) {
-      this.#agree(network, [], { announce: true })
-      return
-    }
+    if (known === undefined) return this.#agree(network, [], { announce: true })
     const { requests, moved } = known.update(before, after, this.#floods(network))
-    applyAll(kernel, requests)
-    kernel.announce(known.bridge, moved.owners())
+    return this.#tell(network, requests, () => this.deps.kernel.announce(known.bridge, moved.owners()))
+  }
+
+  /** Nothing is to be awaited where little was to be told: `then` is done already. */
+  #tell(network: OverlayNetwork, requests: Difference['requests'], then: () => void): Promise<void> | undefined {
+    const told = this.#queue(network).apply(requests)
+    if (told !== undefined) return told.then(then)
+    then()
+    return undefined
+  }
+
+  #queue({ id }: OverlayNetwork): RequestQueue {
+    const queue = this.#queues.get(id) ?? new RequestQueue(this.deps.kernel)
+    this.#queues.set(id, queue)
+    return queue
+  }
+
+  #forget({ id }: OverlayNetwork): void {
+    this.#known.delete(id)
+    this.#queues.get(id)?.close()
+    this.#queues.delete(id)
   }
 
   #floods({ id, options }: OverlayNetwork): readonly string[] {
@@ -135,7 +158,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
 
   override async plan(wanted: readonly WantedNetwork<OverlayOptions>[]): Promise<Step[]> {
     const used = wanted.filter(isUsed)
-    for (const { network } of wanted) if (!used.some(other => other.network === network)) this.#known.delete(network.id)
+    for (const { network } of wanted) if (!used.some(other => other.network === network)) this.#forget(network)
     const steps = await super.plan(used)
     for (const one of used) {
       const fill = () => this.#agree(one.network, one.endpoints, { announce: true })
@@ -152,7 +175,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     return super.elements(wanted.filter(isUsed))
   }
 
-  #vxlanSteps(network: OverlayNetwork, fill: () => void): Step[] {
+  #vxlanSteps(network: OverlayNetwork, fill: () => unknown): Step[] {
     const { kernel, others } = this.deps
     const link = kernel.link(vxlanNameOf(network))
     const bridge = kernel.link(bridgeNameOf(network))
@@ -194,11 +217,16 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
   }
 
   /** Make the kernel's entries what is known of the other hosts. Nothing where the links are not there, or nothing is known yet. */
-  #agree(network: OverlayNetwork, endpoints: readonly Wiring[], { announce }: { announce: boolean }): void {
+  #agree(
+    network: OverlayNetwork,
+    endpoints: readonly Wiring[],
+    { announce }: { announce: boolean },
+  ): Promise<void> | undefined {
     const difference = this.#compare(network, endpoints)
-    if (difference === undefined) return
-    applyAll(this.deps.kernel, difference.requests)
-    if (announce) this.deps.kernel.announce(difference.bridge, difference.moved.owners())
+    if (difference === undefined) return undefined
+    return this.#tell(network, difference.requests, () => {
+      if (announce) this.deps.kernel.announce(difference.bridge, difference.moved.owners())
+    })
   }
 
   #compare(network: OverlayNetwork, endpoints: readonly Wiring[]): (Difference & { bridge: number }) | undefined {

@@ -41,19 +41,6 @@ export interface Difference {
   moved: Moved
 }
 
-/** Requests sent at once. */
-const requestsAtOnce = 500
-
-export function applyAll(kernel: Kernel, requests: readonly Iterable<Request>[]): void {
-  let batch: Request[] = []
-  const flush = (): void => {
-    kernel.apply(batch)
-    batch = []
-  }
-  for (const list of requests) for (const request of list) if (batch.push(request) >= requestsAtOnce) flush()
-  flush()
-}
-
 function* lazily<T>(items: Iterable<T>, make: (item: T) => Iterable<Request>): Generator<Request> {
   for (const item of items) yield* make(item)
 }

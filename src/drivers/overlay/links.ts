@@ -88,12 +88,12 @@ export function vxlanSteps(
   others: OtherHosts,
   link: Link | undefined,
   bridge: Link | undefined,
-  fill: () => void,
+  fill: () => unknown,
 ): Step[] {
   const name = vxlanNameOf(network)
-  const make = (): void => {
+  const make = (): unknown => {
     create(kernel, network, others)
-    fill()
+    return fill()
   }
   if (link === undefined) return [{ words: `create vxlan ${name} of network ${network.name}`, apply: make }]
   refuseForeign(network, link)
@@ -105,16 +105,16 @@ export function vxlanSteps(
         words: `create vxlan ${name} of network ${network.name} anew: its ${unlike} differs`,
         apply: async () => {
           await kernel.deleteLinks([link.index])
-          make()
+          await make()
         },
       },
     ]
   const { change, what } = changeOf(network, others, link, bridge, vtep)
   if (what.length === 0) return []
-  const apply = (): void => {
+  const apply = (): unknown => {
     if (change.master === 0) change.master = bridgeOf(kernel, network, bridgeNameOf(network)).index
     kernel.apply(linkSet(change))
-    if (bridge === undefined) fill()
+    return bridge === undefined ? fill() : undefined
   }
   return [{ words: `set ${what.join(', ')} of ${name}, the way of network ${network.name} to other hosts`, apply }]
 }
