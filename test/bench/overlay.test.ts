@@ -5,13 +5,17 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Network } from '../../src/cnm/types.js'
-import { median, percentile, report } from '../helpers/bench.js'
+import { median, percentile, report, spreadOfMedian } from '../helpers/bench.js'
 import { removeAllSandboxes } from '../helpers/cluster-tidy.js'
+import { etcdUsage } from '../helpers/cluster-usage.js'
 import { type ClusterHost, ClusterWorld, underlay } from '../helpers/cluster-world.js'
 import { type Machine, repo, until } from '../helpers/machine.js'
 import { hostRecord, peerRecord, publish } from '../helpers/published.js'
 
 // How soon other hosts know, how fast a host learns much at once, and what a stream gets of the wire.
+
+/** of each kind of stream, each of 2 s */
+const turns = 21
 
 let world: ClusterWorld
 let [a, b]: ClusterHost[] = []
@@ -22,40 +26,77 @@ beforeAll(async () => {
 })
 afterAll(() => world?.stop())
 
+const say = (what: string, value: number, unit: string, target = {}): void =>
+  report('overlay', what, value, unit, target)
+
 const clock = (host: ClusterHost, sandbox: string, role: string): ChildProcess => {
   const command = [process.execPath, join(repo, 'test/helpers/reply-clock.mjs'), role, '7']
   const enter = ['-t', String(host.pid), '--mount', '--net', '--', ...host.sandbox(sandbox).argv]
   return spawn('nsenter', [...enter, ...command], { stdio: ['pipe', 'pipe', 'inherit'] })
 }
 
-test('convergence: from the answer of connect on one host to the first reply on another, 200 times', async () => {
-  a!.tsnet('network', 'create', 'blue', '--driver', 'overlay', '--subnet', '10.50.0.0/16')
-  // with the kernel's usual second between two questions for a MAC address, one that came too early would cost a second
-  b!.attach('blue', 'asker', '-o', 'sysctls=net.ipv4.neigh.IFNAME.retrans_time_ms=1')
-  a!.tsnet('sandbox', 'create', 'answerer')
-  const answering = clock(a!, 'answerer', 'answer')
-  const asking = clock(b!, 'asker', 'ask')
-  await Promise.all([once(answering.stdout!, 'data'), once(asking.stdout!, 'data')])
-  const replies = createInterface({ input: asking.stdout! })
-  const delaysMs: number[] = []
-  for (let i = 0; i < 200; i++) {
-    const ip = `10.50.${1 + (i >> 7)}.${1 + (i & 127)}`
-    const connected = await a!.api('POST', '/networks/blue/connect', { sandbox: 'answerer', ip })
-    const answeredAt = process.hrtime.bigint()
-    asking.stdin!.write(`${ip}\n`)
-    expect(connected.status).toBe(201)
-    const [line] = (await once(replies, 'line')) as [string]
-    const [address, time] = line.split(' ')
-    expect(address).toBe(ip)
-    delaysMs.push(Number(BigInt(time!) - answeredAt) / 1e6)
-    expect((await a!.api('POST', '/networks/blue/disconnect', { sandbox: 'answerer' })).status).toBeLessThan(300)
+// retransmission: with the kernel's usual second between two questions for a MAC address, one that came too early and is not
+// answered by an announcement costs that second; with 1 ms what is left is our own delay
+test.each([
+  ['the kernel asks for MAC addresses as usual', []],
+  ['the kernel asks for MAC addresses every ms', ['-o', 'sysctls=net.ipv4.neigh.IFNAME.retrans_time_ms=1']],
+])(
+  'convergence: from the answer of connect on one host to the first reply on another, 200 times, %s',
+  async (how, options) => {
+    a!.tsnet('network', 'create', 'blue', '--driver', 'overlay', '--subnet', '10.50.0.0/16')
+    b!.attach('blue', 'asker', ...options)
+    a!.tsnet('sandbox', 'create', 'answerer')
+    const answering = clock(a!, 'answerer', 'answer')
+    const asking = clock(b!, 'asker', 'ask')
+    await Promise.all([once(answering.stdout!, 'data'), once(asking.stdout!, 'data')])
+    const replies = createInterface({ input: asking.stdout! })
+    const delaysMs: number[] = []
+    const connectMs: number[] = []
+    for (let i = 0; i < 200; i++) {
+      const ip = `10.50.${1 + (i >> 7)}.${1 + (i & 127)}`
+      const begunAt = process.hrtime.bigint()
+      const connected = await a!.api('POST', '/networks/blue/connect', { sandbox: 'answerer', ip })
+      const answeredAt = process.hrtime.bigint()
+      asking.stdin!.write(`${ip}\n`)
+      expect(connected.status).toBe(201)
+      const [line] = (await once(replies, 'line')) as [string]
+      const [address, time] = line.split(' ')
+      expect(address).toBe(ip)
+      delaysMs.push(Number(BigInt(time!) - answeredAt) / 1e6)
+      connectMs.push(Number(answeredAt - begunAt) / 1e6)
+      expect((await a!.api('POST', '/networks/blue/disconnect', { sandbox: 'answerer' })).status).toBeLessThan(300)
+    }
+    for (const child of [answering, asking]) child.kill()
+    removeAllSandboxes(world)
+    say(`connect to first reply on another host, ${how}, median of 200`, median(delaysMs), 'ms')
+    say(`connect to first reply on another host, ${how}, p99 of 200`, percentile(delaysMs, 99), 'ms', { atMost: 50 })
+    say(`connect of the first endpoint of a host, ${how}, median of 200`, median(connectMs), 'ms')
+  },
+)
+
+test('what connect and disconnect cost: time, and transactions and keys of etcd', async () => {
+  a!.tsnet('network', 'create', 'cost', '--driver', 'overlay', '--subnet', '10.55.0.0/16')
+  const names = Array.from({ length: 20 }, (_, i) => `s${i}`)
+  a!.tsnet('sandbox', 'create', 'first')
+  for (const name of names) a!.tsnet('sandbox', 'create', name)
+  const measured = async (what: string, verb: string, sandboxes: string[]): Promise<void> => {
+    const before = await etcdUsage(world)
+    const times: number[] = []
+    for (const sandbox of sandboxes) {
+      const begin = performance.now()
+      expect((await a!.api('POST', `/networks/cost/${verb}`, { sandbox })).status).toBeLessThan(300)
+      times.push(performance.now() - begin)
+    }
+    const after = await etcdUsage(world)
+    say(`${verb} of ${what}: time, median`, median(times), 'ms')
+    say(`${verb} of ${what}: transactions of etcd`, (after.revision - before.revision) / sandboxes.length, '')
+    say(`${verb} of ${what}: keys of etcd`, (after.keys - before.keys) / sandboxes.length, '')
   }
-  for (const child of [answering, asking]) child.kill()
+  await measured('the first endpoint on a host', 'connect', ['first'])
+  await measured('another endpoint', 'connect', names)
+  await measured('another endpoint', 'disconnect', names)
+  await measured('the last endpoint on a host', 'disconnect', ['first'])
   removeAllSandboxes(world)
-  report('overlay', 'connect to first reply on another host, median of 200', median(delaysMs), 'ms')
-  report('overlay', 'connect to first reply on another host, p99 of 200', percentile(delaysMs, 99), 'ms', {
-    atMost: 50,
-  })
 })
 
 test('a host that joins a network learns 10,000 endpoints of others', async () => {
@@ -74,8 +115,8 @@ test('a host that joins a network learns 10,000 endpoints of others', async () =
   const learntMs = performance.now() - begin
   const [link] = b!.json<{ ifname: string }[]>('ip', '-j', 'link', 'show', 'type', 'vxlan')
   expect(known(`bridge fdb show dev ${link!.ifname} | grep dst`)).toBeGreaterThanOrEqual(count)
-  report('overlay', `connect to a network of ${count} remote endpoints`, connectMs, 'ms')
-  report('overlay', `${count} remote endpoints in the kernel after connect began`, learntMs, 'ms', { atMost: 3000 })
+  say(`connect to a network of ${count} remote endpoints`, connectMs, 'ms')
+  say(`${count} remote endpoints in the kernel after connect began`, learntMs, 'ms', { atMost: 3000 })
   await world.etcd.ctl('del', '--prefix', `tst/net/${network.id}/endpoint/`)
   for (const name of hosts) await world.etcd.ctl('del', `tst/host/${name}`)
   removeAllSandboxes(world)
@@ -91,13 +132,18 @@ test('a TCP stream over the overlay against one over a VXLAN link made by hand, 
   await until('the overlay', () => a!.sandbox('client').tryRun('busybox', 'ping', '-c1', '-W1', server!).status === 0)
   const ours: number[] = []
   const theirs: number[] = []
-  for (let turn = 0; turn < 5; turn++) {
-    ours.push(await throughput('client', 'server', server!))
-    theirs.push(await throughput('hand', 'hand', '10.71.0.2'))
+  for (let turn = 0; turn < turns; turn++) {
+    const one = async () => ours.push(await throughput('client', 'server', server!))
+    const other = async () => theirs.push(await throughput('hand', 'hand', '10.71.0.2'))
+    // neither always goes first
+    for (const measure of turn % 2 === 0 ? [one, other] : [other, one]) await measure()
   }
-  report('overlay', 'TCP stream, made by hand', median(theirs), 'Gbit/s')
-  report('overlay', 'TCP stream, tsnet', median(ours), 'Gbit/s')
-  report('overlay', 'TCP stream, tsnet against made by hand', median(ours) / median(theirs), '', { atLeast: 0.97 })
+  const ratios = ours.map((value, turn) => value / theirs[turn]!)
+  say('TCP stream, made by hand', median(theirs), 'Gbit/s')
+  say('TCP stream, tsnet', median(ours), 'Gbit/s')
+  const margin = spreadOfMedian(ratios)
+  say('TCP stream, tsnet against made by hand, median of turns', median(ratios), '', { atLeast: 0.97 })
+  say('the same: this median, taken again and again of as many turns, varies by (95 %)', margin, '', { atMost: 0.03 })
 })
 
 /** The same shape as ours: a namespace on a bridge, with a VXLAN link to the other host; both know each other. */
@@ -120,7 +166,7 @@ function handMade(host: Machine, n: 1 | 2, mtu: number): void {
 async function throughput(from: string, to: string, address: string): Promise<number> {
   await b!.serve('iperf3', ...b!.sandbox(to).argv, 'iperf3', '--server', '--one-off')
   await sleep(200)
-  const argv = [...a!.sandbox(from).argv, 'iperf3', '--client', address, '--time', '3', '--omit', '1', '--json']
+  const argv = [...a!.sandbox(from).argv, 'iperf3', '--client', address, '--time', '2', '--omit', '1', '--json']
   const { stdout } = await a!.start(...argv)
   await b!.end('iperf3')
   const { end } = JSON.parse(stdout) as { end: { sum_received: { bits_per_second: number } } }

@@ -1,5 +1,6 @@
 import { appendFileSync } from 'node:fs'
 import { expect } from 'vitest'
+import { random } from './random.js'
 
 export interface Target {
   atMost?: number
@@ -28,3 +29,11 @@ export function percentile(values: readonly number[], percent: number): number {
 }
 
 export const median = (values: readonly number[]): number => percentile(values, 50)
+
+/** Half of what the middle 95 % of medians span that are taken of such values, drawn anew (the bootstrap). */
+export function spreadOfMedian(values: readonly number[]): number {
+  const below = random(1)
+  const draw = (): number => median(values.map(() => values[below(values.length)]!))
+  const medians = Array.from({ length: 1000 }, draw)
+  return (percentile(medians, 97.5) - percentile(medians, 2.5)) / 2
+}

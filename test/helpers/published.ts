@@ -27,8 +27,29 @@ export async function publish(world: ClusterWorld, records: Iterable<RecordToPub
 
 export const hostRecord = (name: string, vtep: string): RecordToPublish => [
   `host/${name}`,
-  { name, id: randomBytes(16).toString('hex'), vtep, version: '0.0.0', startedAt: new Date().toISOString() },
+  {
+    ...{ name, id: randomBytes(16).toString('hex'), vtep, version: '0.0.0' },
+    ...{ startedAt: new Date().toISOString(), lastSeen: new Date().toISOString() },
+  },
 ]
+
+/** The `i`-th of other networks like one, and what there is of it in etcd but for its pools. */
+export function networkRecords(like: Network, i: number): { network: Network; records: RecordToPublish[] } {
+  const vni = `vni/${i + 1}`
+  const name = `other-${i}`
+  const network: Network = {
+    ...like,
+    id: randomBytes(32).toString('hex'),
+    name,
+    options: { ...(like.options as object), vni: i + 1 },
+  }
+  const records: RecordToPublish[] = [
+    [`network/${network.id}`, { ...network, dockerNetworkIds: [], unique: [vni] }],
+    [`network-name/${name}`, { id: network.id }],
+    [`unique/${vni}`, { networkId: network.id }],
+  ]
+  return { network, records }
+}
 
 /** The `i`-th endpoint of a host: 10.x.y.z, counted up from the network's address, and a MAC address that nobody else has. */
 export function peerRecord(network: Network, host: string, i: number): RecordToPublish {
