@@ -11,6 +11,7 @@ import { Docker } from './docker.js'
 import { learnDockerNames } from './docker-names.js'
 import { connect, type EndpointDeps, forgetEndpoint, removeEndpoint, rewire } from './endpoints.js'
 import { disconnectPeer, networkView, ownSandbox, verifyOverlay, wholeNetworkView } from './hosts.js'
+import { inspect } from './inspect.js'
 import { leaveUnused } from './membership.js'
 import type { DockerNames } from './names.js'
 import { createNetwork, deleteNetwork } from './networks.js'
@@ -162,14 +163,10 @@ export class Controller implements Cnm {
   /** The network is locked while the endpoint is forgotten, not while the kernel deletes its link. The caller holds the sandbox's lock. */
   async #removeEndpoint(endpoint: Endpoint): Promise<void> {
     const { networkId } = endpoint
-    const gone = await this.#locks.with(networkLock(networkId), async () => {
-      const network = this.#deps.state.networkOf(endpoint)
-      // what an endpoint without a network leaves, reconcile finds
-      return network === undefined
-        ? await this.#deps.state.deleteEndpoint(endpoint)
-        : await forgetEndpoint(this.#deps, network, endpoint)
-    })
-    await gone?.()
+    const gone = await this.#locks.with(networkLock(networkId), () =>
+      forgetEndpoint(this.#deps, this.#deps.state.networkOf(endpoint), endpoint),
+    )
+    await gone()
     await this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId))
   }
 
@@ -190,16 +187,7 @@ export class Controller implements Cnm {
   }
 
   inspect(ref: string): Inspected[] {
-    const all = [
-      ...this.networks().map((network): Inspected => ({ kind: 'network', ...network })),
-      ...this.sandboxes().map((sandbox): Inspected => ({ kind: 'sandbox', ...sandbox })),
-      ...this.endpoints().map((endpoint): Inspected => ({ kind: 'endpoint', ...endpoint })),
-    ]
-    const exact = all.filter(({ id, name }) => id === ref || name === ref)
-    if (exact.length > 0) return exact
-    const byStart = /^[0-9a-f]{3,}$/.test(ref) ? all.filter(({ id }) => id.startsWith(ref)) : []
-    if (byStart.length === 0) throw notFound(`there is no network, sandbox or endpoint ${ref}`)
-    return byStart
+    return inspect(ref, { networks: this.networks(), sandboxes: this.sandboxes(), endpoints: this.endpoints() })
   }
 
   events(options: EventsOptions): AsyncIterable<Event> {

@@ -60,13 +60,17 @@ export async function connect(
 /**
  * Forget an endpoint, whichever door made it; absent parts are fine. The caller holds the network's lock. Deleting the
  * link makes the kernel wait, so it only begins here: the function returned waits for it and needs no lock. What a crash
- * in between leaves has nobody it belongs to, which is how start-up finds it.
+ * in between leaves has nobody it belongs to, which is how start-up finds it; so does what is left of a network that is no more.
  */
 export async function forgetEndpoint(
   deps: EndpointDeps,
-  network: Network,
+  network: Network | undefined,
   endpoint: Endpoint,
 ): Promise<() => Promise<void>> {
+  if (network === undefined) {
+    await deps.state.deleteEndpoint(endpoint)
+    return async () => undefined
+  }
   const driver = deps.drivers.get(network.driver)
   const wiring = wiringOf(deps, endpoint)
   await driver.revoke?.(network, endpoint)
