@@ -196,8 +196,7 @@ export class Controller implements Cnm {
 
   /** While the cluster's store answers, also what this host has there: a release that it did not answer waits for that. */
   async reconcile(options: { dryRun: boolean }): Promise<ReconcileReport> {
-    const isUp = this.#deps.state.cluster?.downBecause() === undefined
-    if (isUp && !options.dryRun)
+    if (this.#deps.state.cluster?.downBecause() === undefined && !options.dryRun)
       await this.#listener?.reclaim().catch(error => this.#deps.log.warn({ err: error }, messageOf(error)))
     return await this.#reconcileHere(options)
   }
