@@ -46,7 +46,7 @@ function expectRefused(host: ClusterHost, reason: RegExp): void {
   const before = Date.now()
   const got = host.tryTsnet('network', 'create', 'red', '--driver', 'overlay')
   expect([Date.now() - before, got.status, got.stderr]).toEqual([
-    expect.toSatisfy((ms: number) => ms < 3500),
+    expect.toSatisfy((ms: number) => ms < 4500), // 3 s, and a machine that is busy
     7,
     expect.stringMatching(reason),
   ])
