@@ -5,6 +5,7 @@ import { allocation, dockerOwner, exhausted, isOutsider, nameOwner } from './boo
 import type { ClusterBook } from './cluster-book.js'
 import type { ClusterPools } from './cluster-pools.js'
 import {
+  asCalledNow,
   type ClusterAllocation,
   type ClusterIpamDeps,
   isUnavailable,
@@ -116,7 +117,7 @@ export class ClusterAddresses {
       const holder = await this.#reassign(book, own)
       if (!holder) return undefined
       const { host } = holder
-      const by = nameOwner(await this.#asCalledNow(holder, poolId))
+      const by = nameOwner(await asCalledNow(this.#deps, holder, poolId))
       return { poolId, address, owner: own.owner, by, ...(host !== undefined && { host }) }
     })
   }
@@ -289,15 +290,8 @@ export class ClusterAddresses {
   }
 
   async #taken(holder: ClusterAllocation, poolId: string): Promise<Error> {
-    const words = nameHolder(await this.#asCalledNow(holder, poolId), this.#deps.host)
+    const words = nameHolder(await asCalledNow(this.#deps, holder, poolId), this.#deps.host)
     return conflict(`address ${holder.address} is already used by ${words}`)
-  }
-
-  async #asCalledNow(holder: ClusterAllocation, poolId: string): Promise<ClusterAllocation> {
-    const networks = [...this.#deps.networks()]
-    const network = networks.find(({ subnets }) => subnets.some(subnet => subnet.poolId === poolId))
-    const name = network && (await this.#deps.endpointName?.(network.id, holder.owner).catch(() => undefined))
-    return name === undefined ? holder : { ...holder, ownerName: `endpoint ${name}` }
   }
 
   #book(poolId: string): ClusterBook {

@@ -81,3 +81,14 @@ export function poolsOf(network: GlobalNetwork): Pool[] {
 
 /** The store did not answer: what was asked of it may have been done or not. */
 export const isUnavailable = (error: unknown): boolean => kindOf(error) === 'Unavailable'
+
+/** A holder by the name that its endpoint has now: one of Docker's got its address before its name. */
+export async function asCalledNow(
+  { networks, endpointName }: Pick<ClusterIpamDeps, 'networks' | 'endpointName'>,
+  holder: ClusterAllocation,
+  poolId: string,
+): Promise<ClusterAllocation> {
+  const network = [...networks()].find(({ subnets }) => subnets.some(subnet => subnet.poolId === poolId))
+  const name = network && (await endpointName?.(network.id, holder.owner).catch(() => undefined))
+  return name === undefined ? holder : { ...holder, ownerName: `endpoint ${name}` }
+}
