@@ -101,7 +101,7 @@ test('what connect and disconnect cost: time, and transactions and keys of etcd'
 
 test('a host that joins a network learns 10,000 endpoints of others', async () => {
   const count = 10_000
-  a!.tsnet('network', 'create', 'big', '--driver', 'overlay', '--subnet', '10.60.0.0/16')
+  a!.tsnet('network', 'create', 'big', '--driver', 'overlay', '--subnet', '10.60.0.0/16', '--ip-range', '10.60.0.0/22')
   const [network] = a!.tsnetJson<[Network]>('network', 'inspect', 'big')
   const hosts = Array.from({ length: 100 }, (_, i) => `sim${i}`)
   const endpoints = Array.from({ length: count }, (_, i) => peerRecord(network, hosts[i % hosts.length]!, i + 1024))

@@ -57,7 +57,7 @@ test('a daemon that has nothing to do', async () => {
 })
 
 test('1,000 hosts', async () => {
-  host.tsnet('network', 'create', 'huge', '--driver', 'overlay', '--subnet', '10.0.0.0/8')
+  host.tsnet('network', 'create', 'huge', '--driver', 'overlay', '--subnet', '10.0.0.0/8', '--ip-range', '10.0.0.0/22')
   ;[network] = host.tsnetJson<[Network]>('network', 'inspect', 'huge')
   host.attach('huge', 'here')
   const before = { ...usageOf(host), ...(await etcdUsage(world)) }

@@ -11,8 +11,14 @@ export function needRoot(): void {
   if (process.getuid?.() !== 0) throw new Error('this suite makes network namespaces: run it as root')
 }
 
+/** Counted up, because of some hundred random ones of this length two would now and then be the same. */
+let nextName = randomBytes(2).readUInt16BE()
+
 /** A name nobody else uses, at most 15 bytes longer than the prefix: `tst-nl-1234-9fa2`. */
-export const uniqueName = (prefix: string): string => `${prefix}-${process.pid}-${randomBytes(2).toString('hex')}`
+export function uniqueName(prefix: string): string {
+  nextName = (nextName + 1) & 0xffff
+  return `${prefix}-${process.pid}-${nextName.toString(16).padStart(4, '0')}`
+}
 
 /** `ip netns add NAME` under a unique name; loopback is up, as a host's is. Returns the name. */
 export function makeNetns(prefix: string): string {

@@ -51,7 +51,10 @@ export function networkRecords(like: Network, i: number): { network: Network; re
   return { network, records }
 }
 
-/** The `i`-th endpoint of a host: 10.x.y.z, counted up from the network's address, and a MAC address that nobody else has. */
+/**
+ * The `i`-th endpoint of a host: 10.x.y.z, counted up from the network's address, and a MAC address that nobody else has. Its
+ * address is not taken in the pool: choose an `i` beside the range from which the network gives addresses.
+ */
 export function peerRecord(network: Network, host: string, i: number): RecordToPublish {
   const [a, b] = network.subnets[0]!.subnet.split('.')
   const octets = [Number(b) + (i >> 16), (i >> 8) & 255, i & 255]

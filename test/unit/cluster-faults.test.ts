@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
 import { keys } from '../../src/cluster/keys.js'
+import { jittered } from '../../src/cluster/session.js'
 import { MemoryStore } from '../../src/store/memory.js'
 import {
   blue,
@@ -80,6 +81,15 @@ describe('while the store does not answer', () => {
     await h1.up()
     expect(h1.cluster.networks()).toHaveLength(2)
     expect(h1.cluster.remotes(blue.id)).toEqual([])
+  })
+
+  test('hosts that lost it in the same moment come back at different ones, each within the pause', () => {
+    const pauses = Array.from({ length: 1000 }, () => jittered(2000))
+    expect(Math.min(...pauses)).toBeGreaterThanOrEqual(1000)
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(2000)
+    const inFirstTenth = pauses.filter(pauseMs => pauseMs < 1100).length
+    expect(inFirstTenth).toBeGreaterThan(50)
+    expect(inFirstTenth).toBeLessThan(200)
   })
 
   test('what is removed is told when it answers again, also by a daemon that has been restarted', async () => {
