@@ -19,8 +19,6 @@ const most = steps.at(-1)!
 let world: ClusterWorld
 let host: ClusterHost
 let network: Network
-/** how late a daemon answers that has nothing to do, while etcd and who writes into it work */
-let elsewhereMs = 0
 
 const say = (what: string, value: number, unit: string, target = {}): void => report('scale', what, value, unit, target)
 
@@ -95,8 +93,7 @@ test('100,000 endpoints on 1,000 networks, of which this host is on another one'
     atMost: 50,
   })
   // the daemon does nothing, so this is what the machine does to a clock while etcd works
-  elsewhereMs = delays.p99Ms
-  say('100,000 endpoints elsewhere: the API answers, p99', elsewhereMs, 'ms')
+  say('100,000 endpoints elsewhere: the API answers, p99', delays.p99Ms, 'ms')
   say('disk of etcd for each endpoint', ((after.diskMiB - known.diskMiB) * 1024) / most, 'KiB')
   for (const { network } of networks) await world.etcd.ctl('del', '--prefix', `tst/net/${network.id}/`)
 })
@@ -118,7 +115,7 @@ test('100,000 endpoints on the network of this host', async () => {
     say(`${what}: processor time of the daemon`, (cpuSeconds * 1e6) / (count - known), 'µs each')
     say(`${what}: memory of the daemon then`, usageOf(host).memoryMiB, 'MiB')
     say(`${what}: the API answers meanwhile, median`, delays.medianMs, 'ms')
-    say(`${what}: the API answers meanwhile, p99`, delays.p99Ms, 'ms', { atMost: Math.ceil(elsewhereMs) + 50 })
+    say(`${what}: the API answers meanwhile, p99`, delays.p99Ms, 'ms')
     known = count
   }
   const perEndpoint = ((usageOf(host).memoryMiB - empty.memoryMiB) * 1024) / known
