@@ -7,9 +7,11 @@ import {
   eventsQuery,
   networkSpec,
   nothing,
+  publishSpec,
   reconcileSpec,
   removeHostSpec,
   sandboxSpec,
+  unpublishSpec,
 } from './schemas.js'
 
 /** What a handler works with. */
@@ -114,6 +116,19 @@ export const routes: readonly Route[] = [
   route({ method: 'delete', path: '/v1/sandboxes/:ref', handler: ({ cnm }, { ref }) => cnm.deleteSandbox(ref) }),
 
   route({ method: 'get', path: '/v1/endpoints', handler: ({ cnm }) => cnm.endpoints() }),
+  route({
+    method: 'post',
+    path: '/v1/endpoints/:ref/publish',
+    body: publishSpec,
+    status: 201,
+    handler: ({ cnm }, { ref, body }) => cnm.publish(ref, body),
+  }),
+  route({
+    method: 'post',
+    path: '/v1/endpoints/:ref/unpublish',
+    body: unpublishSpec,
+    handler: ({ cnm }, { ref, body }) => cnm.unpublish(ref, body),
+  }),
   route({ method: 'get', path: '/v1/inspect/:ref', handler: ({ cnm }, { ref }) => cnm.inspect(ref) }),
   route({
     method: 'get',

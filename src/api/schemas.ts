@@ -24,14 +24,17 @@ const address = (what: string, families: readonly number[]) =>
     return value
   })
 
-const cidr = (what: string) =>
-  text(value => {
-    const [ip = '', length = '', ...rest] = value.split('/')
-    const bits = isIP(ip) === 6 ? 128 : 32
-    if (isIP(ip) === 0 || !/^\d{1,3}$/.test(length) || Number(length) > bits || rest.length > 0)
-      throw invalid(`${what} "${value}" is not an address with a prefix length, such as 10.30.0.0/24 or fd00:30::/64`)
-    return value
-  })
+const cidr = (what: string) => text(value => parseHostSubnet(what, value))
+
+function parseHostSubnet(what: string, value: string): string {
+  const [ip = '', length = '', ...rest] = value.split('/')
+  const bits = isIP(ip) === 6 ? 128 : 32
+  if (isIP(ip) === 0 || !/^\d{1,3}$/.test(length) || Number(length) > bits || rest.length > 0)
+    throw invalid(`${what} "${value}" is not an address with a prefix length, such as 10.30.0.0/24 or fd00:30::/64`)
+  return value
+}
+
+const cidrOrAddress = (what: string) => text(value => (isIP(value) === 0 ? parseHostSubnet(what, value) : value))
 
 const dictionary = z.record(z.string(), z.string())
 const any = [4, 6] as const
@@ -86,6 +89,7 @@ const portSpec = z.strictObject({
   hostIp: address('host address', any).exactOptional(),
   hostPort: portRange.exactOptional(),
   containerPort: portRange,
+  from: z.array(cidrOrAddress('source')).exactOptional(),
 })
 
 export const connectSpec = z.strictObject({
@@ -101,6 +105,13 @@ export const connectSpec = z.strictObject({
     .exactOptional(),
   options: dictionary.exactOptional(),
 })
+
+export const publishSpec = z.strictObject({
+  port: portSpec,
+  network: z.string().min(1).exactOptional(),
+  replace: z.boolean().exactOptional(),
+})
+export const unpublishSpec = publishSpec.omit({ replace: true })
 
 export const disconnectSpec = z.strictObject({ sandbox: z.string().min(1), force: z.boolean().default(false) })
 export const removeHostSpec = z.strictObject({ force: z.boolean().default(false) })

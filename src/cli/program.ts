@@ -7,6 +7,7 @@ import type { ConnectFlags } from './connect.js'
 import { examples } from './help.js'
 import { defineHosts } from './host-commands.js'
 import type { NetworkCreateFlags } from './network.js'
+import { definePublish } from './publish-commands.js'
 import type { RunFlags } from './run.js'
 import type { SandboxCreateFlags } from './sandbox.js'
 import { defaultSocket, openSession, write } from './session.js'
@@ -49,6 +50,7 @@ export function createProgram(): Command {
   defineNetwork(program)
   defineSandbox(program)
   defineConnect(program)
+  definePublish(program)
   defineCommands(program)
   defineHosts(program)
   defineSystem(program)

@@ -14,6 +14,7 @@ import type {
   NetworkSpec,
   NetworkView,
   OverlayReport,
+  PublishSpec,
   ReconcileReport,
   SandboxSpec,
   SandboxView,
@@ -44,6 +45,9 @@ export interface Cnm {
   /** `force`: also an endpoint on another host, which must be down. */
   disconnect(networkRef: string, sandboxRef: string, options?: { force: boolean }): Promise<void>
   endpoints(): EndpointView[]
+  /** `ref` is the sandbox, the endpoint or Docker's container by its name. */
+  publish(ref: string, spec: PublishSpec): Promise<EndpointView>
+  unpublish(ref: string, spec: PublishSpec): Promise<EndpointView>
 
   /** @throws {NetError} Unavailable: there is no cluster, or its store does not answer */
   hosts(): Promise<HostView[]>

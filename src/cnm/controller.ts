@@ -9,15 +9,16 @@ import type { Cnm } from './cnm.js'
 import { clusterOf, networkLock } from './deps.js'
 import { Docker } from './docker.js'
 import { learnDockerNames } from './docker-names.js'
-import { connect, type EndpointDeps, forgetEndpoint, removeEndpoint, rewire } from './endpoints.js'
+import { connect, type EndpointDeps, endpointView, forgetEndpoint, removeEndpoint, rewire } from './endpoints.js'
 import { disconnectPeer, networkView, ownSandbox, verifyOverlay, wholeNetworkView } from './hosts.js'
 import { inspect } from './inspect.js'
 import { leaveUnused } from './membership.js'
 import type { DockerNames } from './names.js'
-import { createNetwork, deleteNetwork } from './networks.js'
+import { createNetwork, deleteNetwork, isUnused } from './networks.js'
+import { Publications } from './publications.js'
 import { lostContainerSteps, reconcile, wantedNetworks } from './reconcile.js'
 import { isTaken, repairFirewall } from './repair.js'
-import { createSandbox, deleteSandbox, hostNetns, refuseSharedByOthers } from './sandboxes.js'
+import { createSandbox, deleteSandbox, refuseSharedByOthers, sandboxView } from './sandboxes.js'
 import type {
   ConnectSpec,
   EndpointView,
@@ -28,6 +29,7 @@ import type {
   NetworkSpec,
   NetworkView,
   OverlayReport,
+  PublishSpec,
   ReconcileReport,
   SandboxSpec,
   SandboxView,
@@ -46,11 +48,13 @@ export class Controller implements Cnm {
   readonly docker: Docker
   readonly #deps: EndpointDeps
   readonly #locks = new KeyedLock()
+  readonly #publications: Publications
   #listener: ClusterListener | undefined
 
   constructor(deps: EndpointDeps) {
     this.#deps = deps
     this.docker = new Docker(deps, this.#locks)
+    this.#publications = new Publications(deps, this.#locks)
     deps.state.onCommit(change => {
       deps.names.update(deps.state, kindsOf[change.of])
       for (const event of eventsOf(change)) deps.events.emit(event)
@@ -81,13 +85,7 @@ export class Controller implements Cnm {
   }
 
   async pruneNetworks(): Promise<string[]> {
-    const unused = this.networks().filter(
-      network =>
-        network.createdBy === 'tsnet' &&
-        network.dockerNetworkIds.length === 0 &&
-        network.endpoints.length === 0 &&
-        this.#deps.drivers.get(network.driver).fixed === undefined,
-    )
+    const unused = this.networks().filter(network => isUnused(this.#deps, network))
     const pruned: string[] = []
     for (const { id, name, scope } of unused)
       try {
@@ -172,6 +170,14 @@ export class Controller implements Cnm {
 
   endpoints(): EndpointView[] {
     return this.#deps.state.endpoints().map(endpoint => this.#endpointView(endpoint))
+  }
+
+  async publish(ref: string, spec: PublishSpec): Promise<EndpointView> {
+    return this.#endpointView(await this.#publications.add(ref, spec))
+  }
+
+  async unpublish(ref: string, spec: PublishSpec): Promise<EndpointView> {
+    return this.#endpointView(await this.#publications.remove(ref, spec))
   }
 
   async hosts(): Promise<HostView[]> {
@@ -305,16 +311,11 @@ export class Controller implements Cnm {
   }
 
   #endpointView(endpoint: Endpoint): EndpointView {
-    const network = this.#deps.state.networkOf(endpoint)?.name ?? endpoint.networkId
-    return { ...endpoint, network, sandbox: this.#deps.state.sandboxNameOf(endpoint) }
+    return endpointView(this.#deps, endpoint)
   }
 
   #sandboxView(sandbox: Sandbox): SandboxView {
-    const endpoints = this.#deps.state.endpointsOfSandbox(sandbox.id).map(endpoint => this.#endpointView(endpoint))
-    const missing = !this.#deps.namespaces.exists(sandbox.netns)
-    // "self" is somebody else for who reads this
-    const netns = sandbox.netns === hostNetns ? `/proc/${process.pid}/ns/net` : sandbox.netns
-    return { ...sandbox, netns, endpoints, missing }
+    return sandboxView(this.#deps, sandbox)
   }
 }
 

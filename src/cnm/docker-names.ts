@@ -1,6 +1,7 @@
 import type { KeyedLock } from '../locks.js'
 import { isObjectName } from '../names.js'
 import { dockerPlaceholder, networkLock } from './deps.js'
+import { forgetPortsOfOthers, restoreLivePorts } from './docker-ports.js'
 import { type EndpointDeps, placeOf } from './endpoints.js'
 import type { DockerNames } from './names.js'
 import type { Endpoint, Network } from './types.js'
@@ -12,7 +13,7 @@ import type { Endpoint, Network } from './types.js'
 export async function learnDockerNames(
   deps: EndpointDeps,
   locks: KeyedLock,
-  { networks, endpoints }: DockerNames,
+  { networks, endpoints, containers }: DockerNames,
 ): Promise<void> {
   for (const { id, name } of networks) {
     if (deps.state.networkOfDocker(id)?.name !== dockerPlaceholder(id)) continue
@@ -20,8 +21,13 @@ export async function learnDockerNames(
   }
   for (const fact of endpoints) {
     const networkId = deps.state.endpoint(fact.id)?.networkId
-    if (networkId !== undefined) await locks.with(networkLock(networkId), () => renameEndpoint(deps, networkId, fact))
+    if (networkId !== undefined)
+      await locks.with(networkLock(networkId), async () => {
+        await renameEndpoint(deps, networkId, fact)
+        await restoreLivePorts(deps, fact.id)
+      })
   }
+  if (containers !== undefined) await forgetPortsOfOthers(deps, containers)
 }
 
 async function renameNetwork(deps: EndpointDeps, id: string, name: string): Promise<void> {
@@ -51,7 +57,15 @@ async function renameEndpoint(
   const aliases = [...new Set([fact.name, ...fact.aliases])].filter(alias => alias !== name && isObjectName(alias))
   if (name === endpoint.name && aliases.join() === endpoint.aliases.join()) return
   const renamed = { ...endpoint, name, aliases }
-  await deps.state.putEndpoint(renamed)
+  const ports = deps.state.livePortsOf(networkId, endpoint.name)
+  const moved =
+    ports.length === 0 || name === endpoint.name
+      ? []
+      : [
+          { networkId, name: endpoint.name, ports: [] },
+          { networkId, name, ports },
+        ]
+  await deps.state.putEndpoints([renamed], moved)
   if (name !== endpoint.name) await remark(deps, network, renamed)
 }
 

@@ -7,6 +7,7 @@ import type { DockerDoor } from './cnm.js'
 import { dockerPlaceholder, networkLock } from './deps.js'
 import { DockerIpam } from './docker-ipam.js'
 import { createDockerNetwork, deleteDockerNetwork } from './docker-networks.js'
+import { isAny, isDockers, publishContainer, unpublishContainer } from './docker-ports.js'
 import { givenOptions } from './endpoint-options.js'
 import { type EndpointDeps, forgetEndpoint, hostLinkName, releaseAddresses, removeEndpoint } from './endpoints.js'
 import { leaveUnused, takePart } from './membership.js'
@@ -135,48 +136,20 @@ export class Docker implements DockerDoor {
 
   async leave(networkId: string, endpointId: string): Promise<void> {
     await this.#ifKnown(networkId, endpointId, async (network, endpoint) => {
-      await this.#unpublish(network, endpoint, { state: 'created' })
+      await unpublishContainer(this.#deps, network, endpoint, isAny, { state: 'created' })
     })
   }
 
   async publish(networkId: string, endpointId: string, ports: PortSpec[]): Promise<void> {
-    await this.#locked(networkId, async network => {
-      const endpoint = this.#endpoint(network, endpointId)
-      const driver = this.#deps.drivers.get(network.driver)
-      // dockerd sends a container's ports for each of its networks; an internal one has no outside
-      if (network.internal) return
-      if (driver.publish === undefined) {
-        const fields = { network: network.name, endpoint: endpoint.name, ports }
-        if (ports.length > 0)
-          this.#deps.log.warn(
-            fields,
-            `driver ${network.driver} publishes no ports: they are reached at the container's address`,
-          )
-        return
-      }
-      if (JSON.stringify(endpoint.ports) === JSON.stringify(ports)) return
-      const before = await this.#unpublish(network, endpoint, {})
-      if (ports.length === 0) return
-      await withUndo(async undo => {
-        const wanted: Endpoint = { ...before, ports }
-        undo.add('revoke the ports', () => driver.revoke?.(network, wanted))
-        wanted.bindings = (await driver.publish?.(network, wanted)) ?? []
-        await this.#deps.state.putEndpoint(wanted)
-      })
-    })
+    await this.#locked(networkId, network =>
+      publishContainer(this.#deps, network, this.#endpoint(network, endpointId), ports),
+    )
   }
 
   async revoke(networkId: string, endpointId: string): Promise<void> {
     await this.#ifKnown(networkId, endpointId, async (network, endpoint) => {
-      await this.#unpublish(network, endpoint, {})
+      await unpublishContainer(this.#deps, network, endpoint, isDockers)
     })
-  }
-
-  async #unpublish(network: Network, endpoint: Endpoint, change: Partial<Endpoint>): Promise<Endpoint> {
-    await this.#deps.drivers.get(network.driver).revoke?.(network, endpoint)
-    const updated: Endpoint = { ...endpoint, ports: [], bindings: [], ...change }
-    await this.#deps.state.putEndpoint(updated)
-    return updated
   }
 
   skipsGateway({ network, driver = 'bridge' }: Record<string, string>): boolean {

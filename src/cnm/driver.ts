@@ -1,5 +1,15 @@
 import type { OptionHelp } from '../options.js'
-import type { Endpoint, Family, Member, Network, PortBinding, Route, Sandbox, StaticNeighbour } from './types.js'
+import type {
+  Endpoint,
+  Family,
+  Member,
+  Network,
+  PortBinding,
+  PortSpec,
+  Route,
+  Sandbox,
+  StaticNeighbour,
+} from './types.js'
 
 /** One difference between what should be and what is, and how to remove it. `tsnet reconcile --dry-run` prints the words. */
 export interface Step {
@@ -25,6 +35,9 @@ export interface Attachment {
   gateways: Partial<Record<Family, string>>
   routes: Route[]
 }
+
+/** Which bindings have to give way to these. */
+export type Replaced = (granted: readonly PortBinding[]) => readonly PortBinding[]
 
 /** What the host itself has to do with a network's addresses. */
 export interface HostAddresses {
@@ -138,9 +151,19 @@ export interface Driver<Options = unknown> {
   isLost(endpoint: Endpoint): boolean
   /** What `join` made, wherever it is now. Absent is fine, the namespace included. */
   deleteEndpoint(network: Network<Options>, wiring: Wiring): Promise<void>
-  /** Make exactly `endpoint.ports` reachable from outside; returns what was granted. Absent: this kind of network publishes nothing. */
-  publish?(network: Network<Options>, endpoint: Endpoint): Promise<PortBinding[]>
-  revoke?(network: Network<Options>, endpoint: Endpoint): Promise<void>
+  /**
+   * Make ports of an endpoint reachable from outside, besides those that are; returns what was granted. `replaced` is told
+   * what that will be, and returns bindings, of any endpoint, that end in the same moment; if it throws, nothing happens.
+   * Absent: this kind of network publishes nothing.
+   */
+  publish?(
+    network: Network<Options>,
+    endpoint: Endpoint,
+    ports: readonly PortSpec[],
+    replaced?: Replaced,
+  ): Promise<PortBinding[]>
+  /** End these bindings of the endpoint, and the connections that came by them. Absent is fine. */
+  revoke?(network: Network<Options>, endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void>
   /** What is on other hosts has changed: all of it, or as much as differs. Fine where the network's links are not there: ensureNetwork asks for all of it. A promise where it takes a while. */
   updateRemotes?(
     network: Network<Options>,

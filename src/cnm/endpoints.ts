@@ -8,7 +8,7 @@ import { parseEndpointOptions } from './endpoint-options.js'
 import { byPreference, type Candidate, electGateway } from './gateways.js'
 import { takePart } from './membership.js'
 import { refuseFixed, subnetOf } from './networks.js'
-import type { ConnectSpec } from './specs.js'
+import type { ConnectSpec, EndpointView } from './specs.js'
 import type { Endpoint, Family, Network, Route, Sandbox, Share } from './types.js'
 
 export interface EndpointDeps extends CnmDeps {
@@ -48,8 +48,8 @@ export async function connect(
     undo.add(`put sandbox ${sandbox.name} back in order`, () => wire(deps, sandbox, attached(deps, sandbox)))
     wire(deps, sandbox, [...attached(deps, sandbox), endpoint])
     if (endpoint.ports.length > 0) {
-      undo.add('revoke the published ports', () => driver.revoke?.(network, endpoint))
-      endpoint.bindings = (await driver.publish?.(network, endpoint)) ?? []
+      undo.add('revoke the published ports', () => driver.revoke?.(network, endpoint, endpoint.bindings))
+      endpoint.bindings = (await driver.publish?.(network, endpoint, endpoint.ports)) ?? []
     }
     // last: a crash before this line leaves only marked links and owned addresses, which start-up removes
     await deps.state.putEndpoint(endpoint)
@@ -73,7 +73,7 @@ export async function forgetEndpoint(
   }
   const driver = deps.drivers.get(network.driver)
   const wiring = wiringOf(deps, endpoint)
-  await driver.revoke?.(network, endpoint)
+  await driver.revoke?.(network, endpoint, endpoint.bindings)
   await deps.state.deleteEndpoint(endpoint)
   const linkGone = driver.deleteEndpoint(network, wiring)
   linkGone.catch(() => undefined) // told by the function returned
@@ -249,7 +249,12 @@ export function wantedSandbox(deps: EndpointDeps, sandbox: Sandbox, endpoints: r
   return wanted
 }
 
-function candidateOf(deps: EndpointDeps, endpoint: Endpoint): Candidate {
+export function candidateOf(deps: EndpointDeps, endpoint: Endpoint): Candidate {
   const network = deps.state.network(endpoint.networkId)
   return { network, endpoint, attachment: deps.drivers.get(network.driver).attachment(network, endpoint) }
+}
+
+export function endpointView({ state }: CnmDeps, endpoint: Endpoint): EndpointView {
+  const network = state.networkOf(endpoint)?.name ?? endpoint.networkId
+  return { ...endpoint, network, sandbox: state.sandboxNameOf(endpoint) }
 }

@@ -29,4 +29,6 @@ export const noNames: NameService = { update() {}, release() {} }
 export interface DockerNames {
   networks: { id: string; name: string }[]
   endpoints: { id: string; name: string; aliases: string[] }[]
+  /** names of all containers that there are; absent: not asked */
+  containers?: string[]
 }

@@ -5,7 +5,7 @@ import { StoreConflict } from '../store/store.js'
 import { type Undo, withUndo } from '../undo.js'
 import { type CnmDeps, clusterOf } from './deps.js'
 import type { Driver } from './driver.js'
-import type { NetworkSpec } from './specs.js'
+import type { NetworkSpec, NetworkView } from './specs.js'
 import { reserveHostAddresses, reserveSubnet, wantedSubnets } from './subnets.js'
 import type { Network, Subnet } from './types.js'
 
@@ -134,3 +134,10 @@ export const subnetOf = (network: Network, address: string): Subnet | undefined 
 
 export const asksInternal = (options: unknown): boolean =>
   typeof options === 'object' && options !== null && 'internal' in options && options.internal === true
+
+/** As far as this host knows: nobody is on it, and it is there because somebody said `tsnet network create`. */
+export const isUnused = ({ drivers }: CnmDeps, network: NetworkView): boolean =>
+  network.createdBy === 'tsnet' &&
+  network.dockerNetworkIds.length === 0 &&
+  network.endpoints.length === 0 &&
+  drivers.get(network.driver).fixed === undefined

@@ -2,8 +2,8 @@ import { conflict, forbidden, invalid, kindOf, notFound } from '../errors.js'
 import { checkObjectName, randomId } from '../names.js'
 import { withUndo } from '../undo.js'
 import type { Container } from './driver.js'
-import { type EndpointDeps, rewire } from './endpoints.js'
-import type { SandboxSpec } from './specs.js'
+import { type EndpointDeps, endpointView, rewire } from './endpoints.js'
+import type { SandboxSpec, SandboxView } from './specs.js'
 import type { Sandbox, Share } from './types.js'
 
 /** The daemon's own namespace, as the daemon names it; a view names it so that others find it. */
@@ -128,4 +128,12 @@ export function refuseSharedByOthers(deps: EndpointDeps, sandbox: Sandbox): void
   const sharers = sharersOf(deps, sandbox).map(({ name }) => name)
   if (sharers.length > 0)
     throw conflict(`sandbox ${sandbox.name} is shared by ${sharers.join(', ')}; remove that first`)
+}
+
+export function sandboxView(deps: EndpointDeps, sandbox: Sandbox): SandboxView {
+  const endpoints = deps.state.endpointsOfSandbox(sandbox.id).map(endpoint => endpointView(deps, endpoint))
+  const missing = !deps.namespaces.exists(sandbox.netns)
+  // "self" is somebody else for who reads this
+  const netns = sandbox.netns === hostNetns ? `/proc/${process.pid}/ns/net` : sandbox.netns
+  return { ...sandbox, netns, endpoints, missing }
 }

@@ -58,6 +58,14 @@ export interface ConnectSpec {
   options?: Record<string, string>
 }
 
+export interface PublishSpec {
+  port: PortSpec
+  /** absent: the network of the default route, of those that publish ports */
+  network?: string
+  /** take the host port from whoever has it */
+  replace?: boolean
+}
+
 export interface NetworkView extends Network {
   /** of a global network those of all hosts, each a Peer */
   endpoints: (Endpoint | Peer)[]

@@ -1,8 +1,10 @@
 import { conflict, invalid, kindOf, notFound } from '../errors.js'
 import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
+import { withUndo } from '../undo.js'
 import type { Change } from './changes.js'
 import type { Cluster } from './cluster.js'
-import type { Endpoint, Network, Peer, Sandbox } from './types.js'
+import { KeptPorts, type LivePorts } from './kept-ports.js'
+import type { Endpoint, Network, Peer, PortSpec, Sandbox } from './types.js'
 
 const key = {
   network: (id: string) => `network/${id}`,
@@ -23,6 +25,7 @@ export class State {
   readonly #networks = new Map<string, Network>()
   readonly #sandboxes = new Map<string, Sandbox>()
   readonly #endpoints = new Map<string, Endpoint>()
+  readonly #keptPorts = new KeptPorts()
   /** intents of this process, which are no leftovers */
   readonly #intended = new Set<string>()
 
@@ -48,6 +51,7 @@ export class State {
       this.#networks.set(value.id, { ...value, scope: 'local' })
     for (const { value } of (await this.store.list<Sandbox>('sandbox/')).entries) this.#sandboxes.set(value.id, value)
     for (const { value } of (await this.store.list<Endpoint>('endpoint/')).entries) this.#endpoints.set(value.id, value)
+    await this.#keptPorts.load(this.store)
   }
 
   /** Global ones too. */
@@ -157,11 +161,14 @@ export class State {
   }
 
   async deleteNetwork(network: Network, unique: readonly string[] = []): Promise<void> {
-    if (network.scope === 'global') await this.#clusterOf(network).deleteNetwork(network, unique)
-    else {
-      await this.store.txn([], [del(key.networkName(network.name)), del(key.network(network.id))])
-      this.#networks.delete(network.id)
-    }
+    const global = network.scope === 'global'
+    if (global) await this.#clusterOf(network).deleteNetwork(network, unique)
+    const gone = this.livePorts().filter(({ networkId }) => networkId === network.id)
+    const forgotten = gone.map(of => ({ ...of, ports: [] }))
+    const own = global ? [] : [del(key.networkName(network.name)), del(key.network(network.id))]
+    await this.store.txn([], [...own, ...this.#keptPorts.operations(forgotten)])
+    this.#keptPorts.commit(forgotten)
+    this.#networks.delete(network.id)
     this.#changed({ of: 'network', before: network })
   }
 
@@ -200,17 +207,34 @@ export class State {
     this.#changed({ of: 'sandbox', before: sandbox })
   }
 
-  async putEndpoint(endpoint: Endpoint): Promise<void> {
-    const before = this.#endpoints.get(endpoint.id)
-    await this.#tellOthers(before, endpoint)
-    try {
-      await this.store.txn([], [put(key.endpoint(endpoint), endpoint)])
-    } catch (error) {
-      await this.#tellOthers(endpoint, before)
-      throw error
+  putEndpoint(endpoint: Endpoint): Promise<void> {
+    return this.putEndpoints([endpoint])
+  }
+
+  /** All of them or none. */
+  async putEndpoints(endpoints: readonly Endpoint[], livePorts: readonly LivePorts[] = []): Promise<void> {
+    const changes = endpoints.map(after => ({ before: this.#endpoints.get(after.id), after }))
+    await withUndo(async undo => {
+      for (const { before, after } of changes) {
+        await this.#tellOthers(before, after)
+        undo.add(`tell other hosts of endpoint ${after.name} again`, () => this.#tellOthers(after, before))
+      }
+      const puts = endpoints.map(endpoint => put(key.endpoint(endpoint), endpoint))
+      await this.store.txn([], [...puts, ...this.#keptPorts.operations(livePorts)])
+    })
+    this.#keptPorts.commit(livePorts)
+    for (const { before, after } of changes) {
+      this.#endpoints.set(after.id, after)
+      this.#endpointChanged(before, after)
     }
-    this.#endpoints.set(endpoint.id, endpoint)
-    this.#endpointChanged(before, endpoint)
+  }
+
+  livePorts(): LivePorts[] {
+    return this.#keptPorts.all()
+  }
+
+  livePortsOf(networkId: string, name: string): PortSpec[] {
+    return this.#keptPorts.of(networkId, name)
   }
 
   async deleteEndpoint(endpoint: Endpoint): Promise<void> {

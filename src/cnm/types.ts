@@ -129,6 +129,8 @@ export interface PortSpec {
   /** absent: a free port of our choosing */
   hostPort?: PortRange
   containerPort: PortRange
+  /** CIDRs of clients that may use it, and nobody else but the host itself; absent: everybody */
+  from?: string[]
 }
 
 /** What is published: `size` consecutive ports of one host address to as many of one endpoint address. */
@@ -140,6 +142,12 @@ export interface PortBinding {
   containerIp: string
   containerPort: number
   size: number
+  /** as in the PortSpec */
+  from?: string[]
+  /** the PortSpec that asked for it, as `-p` writes it; absent in records of 0.1 */
+  spec?: string
+  /** published by `tsnet publish add`, not with the endpoint */
+  live?: true
 }
 
 export interface Endpoint {

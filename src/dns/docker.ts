@@ -33,7 +33,9 @@ const attachments = z.record(
     DNSNames: z.array(z.string()).nullish(),
   }),
 )
-const listedContainers = z.array(z.object({ Id: z.string(), NetworkSettings: z.object({ Networks: attachments }) }))
+const listedContainers = z.array(
+  z.object({ Id: z.string(), Names: z.array(z.string()), NetworkSettings: z.object({ Networks: attachments }) }),
+)
 const container = z.object({ Name: z.string(), NetworkSettings: z.object({ Networks: attachments }) })
 const listedNetworks = z.array(z.object({ Id: z.string(), Name: z.string() }))
 const event = z.object({
@@ -84,7 +86,10 @@ export class DockerWatch {
 
   /** From the first event on, so that nothing is missed between what is listed and what follows. */
   async #follow(connected: () => void): Promise<void> {
-    const filters = JSON.stringify({ type: ['container', 'network'], event: ['rename', 'connect', 'create'] })
+    const filters = JSON.stringify({
+      type: ['container', 'network'],
+      event: ['rename', 'connect', 'create', 'destroy'],
+    })
     const stream = await this.#open(`/events?filters=${encodeURIComponent(filters)}`)
     try {
       connected()
@@ -102,6 +107,14 @@ export class DockerWatch {
     for (const { Id, NetworkSettings } of listedContainers.parse(await this.#ask('/containers/json')))
       if (Object.values(NetworkSettings.Networks).some(({ NetworkID }) => this.#options.knows(NetworkID)))
         await this.#learnContainer(Id)
+    await this.#learnWhichAre()
+  }
+
+  /** The stopped ones too: what is not among them has been removed. */
+  async #learnWhichAre(): Promise<void> {
+    const all = listedContainers.parse(await this.#ask('/containers/json?all=1'))
+    const containers = all.flatMap(({ Names }) => Names.map(name => name.replace(/^\//, '')))
+    await this.#learned({ networks: [], endpoints: [], containers })
   }
 
   async #happened(line: string): Promise<void> {
@@ -113,6 +126,7 @@ export class DockerWatch {
     else if (Type === 'network' && Action === 'connect' && attributes.container !== undefined)
       await this.#learnContainer(attributes.container)
     else if (Type === 'container' && Action === 'rename') await this.#learnContainer(Actor.ID)
+    else if (Type === 'container' && Action === 'destroy') await this.#learnWhichAre()
   }
 
   async #learnContainer(id: string): Promise<void> {
@@ -133,7 +147,7 @@ export class DockerWatch {
 
   /** Nothing that goes wrong on our side is a reason to ask dockerd again. */
   async #learned(names: DockerNames): Promise<void> {
-    if (names.networks.length + names.endpoints.length === 0) return
+    if (names.networks.length + names.endpoints.length === 0 && names.containers === undefined) return
     try {
       await this.#options.learned(names)
     } catch (error) {

@@ -74,6 +74,30 @@ export class HostPorts {
     })
   }
 
+  /**
+   * As `hold`, for ports that may be held for another endpoint: those become this binding's without being let go in
+   * between. Returns what gives them back.
+   */
+  async takeOver(binding: PortBinding, owner: string): Promise<() => void> {
+    const before: { held: HeldPort; owner: string; target: ProxyTarget | undefined }[] = []
+    const giveBack = () => {
+      for (const { held, owner, target } of before) Object.assign(held, { owner, target })
+    }
+    for (const { port, target } of portsOf(binding)) {
+      const held = this.#find(binding.protocol, binding.hostIp, port)
+      if (held === undefined || held.closed !== undefined) continue
+      before.push({ held, owner: held.owner, target: held.target })
+      Object.assign(held, { owner, target })
+    }
+    try {
+      await this.hold(binding, owner)
+      return giveBack
+    } catch (error) {
+      giveBack()
+      throw error
+    }
+  }
+
   /** Every one of the binding's host ports is held for it. */
   isHeld(binding: PortBinding): boolean {
     return portsOf(binding).every(({ port, target }) => {
@@ -82,10 +106,15 @@ export class HostPorts {
     })
   }
 
-  /** Let the binding's host ports go, and end the connections that came through the proxy. Not held, or held for another = fine. */
-  async release(binding: PortBinding): Promise<void> {
+  /**
+   * Let the binding's host ports go but for those that `kept` has too, and end the connections that came through the
+   * proxy. Not held, or held for another = fine.
+   */
+  async release(binding: PortBinding, kept: readonly PortBinding[] = []): Promise<void> {
     const { protocol, hostIp } = binding
     for (const { port, target } of portsOf(binding)) {
+      if (kept.some(other => other.protocol === protocol && other.hostIp === hostIp && hasHostPort(other, port)))
+        continue
       const held = this.#find(protocol, hostIp, port)
       if (held && (held.target === undefined || sameTarget(held.target, target)))
         await this.#drop(protocol, hostIp, port)
@@ -217,6 +246,9 @@ const portsOf = ({
     port: hostPort + i,
     target: { containerIp, containerPort: containerPort + i },
   }))
+
+const hasHostPort = ({ hostPort, size }: PortBinding, port: number): boolean =>
+  port >= hostPort && port < hostPort + size
 
 /** What the system's error means to the user. */
 function explain(error: unknown, held: HeldPort, nameHolder: boolean): unknown {

@@ -56,6 +56,23 @@ const to = ({ containerIp, containerPort }: To): string => {
 const publish =
   (family: Family, chain: string) =>
   (element: At & To): Rule[] => [one(family, 'nat', chain, `${at(element)} ${to(element)}`)]
+
+interface Clients {
+  protocol: string
+  hosts: string
+  ports: { first: number; last: number }
+}
+const limited =
+  (family: Family) =>
+  ({ hosts, ...element }: Clients): Rule[] => [
+    one(family, 'mangle', 'TSNET-CLIENTS', `${at({ ...element, hostIp: hosts })} -j DROP`),
+  ]
+/** Before those that drop the others: iptables has no "in this set, but not in that". */
+const from =
+  (family: Family) =>
+  ({ hosts, sources, ...element }: Clients & { sources: string }): Rule[] => [
+    one(family, 'mangle', 'TSNET-CLIENTS', `-s ${sources} ${at({ ...element, hostIp: hosts })} -j RETURN`, true),
+  ]
 const loopbackOnly = (element: At): Rule[] => [one(4, 'raw', 'TSNET-LOCAL', `! -i lo ${at(element)} -j DROP`)]
 const ownNet =
   (family: Family) =>
@@ -78,6 +95,10 @@ const rows: Rows = {
   publish6_range: publish(6, 'TSNET-RANGE'),
   publish6_any: publish(6, 'TSNET-ANYPORT'),
   publish6_any_range: publish(6, 'TSNET-ANYRANGE'),
+  limited4: limited(4),
+  limited6: limited(6),
+  from4: from(4),
+  from6: from(6),
   lo_only: loopbackOnly,
   lo_only_range: loopbackOnly,
   bridges: ({ link }) => [
@@ -135,6 +156,8 @@ export const fixedRules: Rule[] = [
 /** How packets come to our chains: in the kernel's own chains, before all else, but for what dockerd leaves to the administrator. */
 export const hooks: Rule[] = [
   ...jumps('raw', 'PREROUTING', 'TSNET-LOCAL'),
+  // what nftables looks at in prerouting's nat: first packets alone, not those that the host sends to itself; nat may not drop here
+  ...both('mangle', 'PREROUTING', '! -i lo -m addrtype --dst-type LOCAL -m conntrack --ctstate NEW -j TSNET-CLIENTS'),
   ...jumps('mangle', 'FORWARD', 'TSNET-MASQ', 'TSNET-CLAMP'),
   ...both('nat', 'PREROUTING', '-m addrtype --dst-type LOCAL -j TSNET-PUBLISH'),
   ...both('nat', 'OUTPUT', '-m addrtype --dst-type LOCAL -j TSNET-PUBLISH'),
@@ -145,7 +168,7 @@ export const hooks: Rule[] = [
 /** Every chain of ours, by table. */
 export const ownChains: Record<TableName, string[]> = {
   raw: ['TSNET-LOCAL'],
-  mangle: ['TSNET-MASQ', 'TSNET-CLAMP'],
+  mangle: ['TSNET-CLIENTS', 'TSNET-MASQ', 'TSNET-CLAMP'],
   nat: [
     'TSNET-PUBLISH',
     'TSNET-PORT',

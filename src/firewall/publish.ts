@@ -1,6 +1,7 @@
 import type { Family, PortBinding, PortSpec } from '../cnm/types.js'
 import { invalid } from '../errors.js'
 import { familyOf, isUnspecified } from '../ports/address.js'
+import { parseSources } from '../ports/sources.js'
 import { formatPortSpec, sizeOf } from '../ports/spec.js'
 import { withUndo } from '../undo.js'
 import { type HostPorts, hostHasIpv6 } from './host-ports.js'
@@ -30,8 +31,10 @@ export function resolveBindings(specs: readonly PortSpec[], target: PublishTarge
       const { protocol, containerPort } = spec
       const size = sizeOf(containerPort)
       const pairs = addressPairs(spec, target)
+      const from = parseSources(spec.from ?? [])
+      const asked = { spec: formatPortSpec(spec), ...(from && { from }) }
       const bindingsAt = (hostPort: number) =>
-        pairs.map(pair => ({ protocol, ...pair, hostPort, containerPort: containerPort.first, size }))
+        pairs.map(pair => ({ protocol, ...pair, hostPort, containerPort: containerPort.first, size, ...asked }))
       const exact = byNumber(spec)
       if (exact) {
         bindings.push(...bindingsAt(exact.first))

@@ -39,8 +39,14 @@ export function networkElements(network: FilteredNetwork): Element[] {
 export const isRouted = ({ hostIp, containerIp }: PortBinding): boolean =>
   familyOf(hostIp) === familyOf(containerIp) && hostIp !== '::1' && !isLinkLocal6(hostIp)
 
-/** What the firewall must hold for a published port; pure. Empty for a binding that is not `isRouted`. */
-export function bindingElements(binding: PortBinding): Element[] {
+/** What the firewall must hold for a published port; pure. */
+export const bindingElements = (binding: PortBinding): Element[] => [
+  ...redirectElements(binding),
+  ...clientElements(binding),
+]
+
+/** None for a binding that is not `isRouted`. */
+function redirectElements(binding: PortBinding): Element[] {
   if (!isRouted(binding)) return []
   const published = isOntoItself(binding) ? [rangeElement(binding)] : portElements(binding)
   return familyOf(binding.hostIp) === 4 && isLoopback(binding.hostIp)
@@ -67,6 +73,23 @@ function portElements({ protocol, hostIp, hostPort, containerIp, containerPort, 
     return { set: four ? 'publish4' : 'publish6', hostIp, ...ports }
   })
 }
+
+/** Who may use the port, where not everybody may: whichever way it is carried. */
+function clientElements({ protocol, hostIp, hostPort, size, from }: PortBinding): Element[] {
+  if (from === undefined) return []
+  const family = familyOf(hostIp)
+  const at = {
+    protocol,
+    hosts: isUnspecified(hostIp) ? `${hostIp}/0` : hostCidr(hostIp),
+    ports: rangeOf(hostPort, size),
+  }
+  const sources = from.filter(source => familyOf(source) === family)
+  return family === 4
+    ? [{ set: 'limited4', ...at }, ...sources.map((s): Element => ({ set: 'from4', ...at, sources: s }))]
+    : [{ set: 'limited6', ...at }, ...sources.map((s): Element => ({ set: 'from6', ...at, sources: s }))]
+}
+
+const hostCidr = (address: string): string => `${address}/${familyOf(address) === 4 ? 32 : 128}`
 
 function loopbackElement({ protocol, hostIp, hostPort, size }: PortBinding): Element {
   return size > 1

@@ -1,6 +1,6 @@
 import type { PortBinding, PortRange, PortSpec, Protocol } from '../cnm/types.js'
 import { invalid } from '../errors.js'
-import { canonicalAddress, familyOf, formatHostPort } from './address.js'
+import { canonicalAddress, familyOf, formatHostPort, isUnspecified } from './address.js'
 
 const protocols: readonly Protocol[] = ['tcp', 'udp', 'sctp']
 
@@ -42,6 +42,24 @@ export function formatPortSpec(spec: PortSpec): string {
         : `${host}:${container}`
   return spec.protocol === 'tcp' ? ports : `${ports}/${spec.protocol}`
 }
+
+/** What asked for a binding, as `formatPortSpec` writes it; for records of 0.1, which do not say, as good as can be. */
+export const specOf = ({ spec, protocol, hostIp, hostPort, containerPort, size }: PortBinding): string =>
+  spec ??
+  formatPortSpec({
+    protocol,
+    ...(isUnspecified(hostIp) ? {} : { hostIp }),
+    hostPort: rangeOf(hostPort, size),
+    containerPort: rangeOf(containerPort, size),
+  })
+
+/** Whether two bindings cannot be there at the same time: they have a host port in common, at one address or at every one. */
+export const clash = (a: PortBinding, b: PortBinding): boolean =>
+  a.protocol === b.protocol &&
+  a.hostPort < b.hostPort + b.size &&
+  b.hostPort < a.hostPort + a.size &&
+  familyOf(a.hostIp) === familyOf(b.hostIp) &&
+  (a.hostIp === b.hostIp || isUnspecified(a.hostIp) || isUnspecified(b.hostIp))
 
 /** As `docker ps` shows it: `0.0.0.0:8080->80/tcp`, `[::]:9000-9002->9000-9002/tcp`. */
 export function formatBinding(binding: PortBinding): string {

@@ -10,12 +10,14 @@ import type {
   NetworkSpec,
   NetworkView,
   OverlayReport,
+  PublishSpec,
   ReconcileReport,
   SandboxSpec,
   SandboxView,
 } from '../../src/cnm/specs.js'
 import { conflict, notFound, within } from '../../src/errors.js'
 import { randomId } from '../../src/names.js'
+import { formatPortSpec } from '../../src/ports/spec.js'
 import { netnsPath } from './netns.js'
 
 type Verb = keyof Cnm
@@ -184,6 +186,23 @@ export class FakeCnm implements Cnm {
 
   endpoints(): EndpointView[] {
     return this.sandboxes().flatMap(sandbox => sandbox.endpoints)
+  }
+
+  async publish(ref: string, spec: PublishSpec): Promise<EndpointView> {
+    this.#called('publish', ref, spec)
+    const endpoint = find(ref, this.endpoints(), 'endpoint')
+    const { protocol, hostIp = '0.0.0.0', hostPort, containerPort, from } = spec.port
+    const at = { protocol, hostIp, hostPort: hostPort?.first ?? 40_000, containerIp: '10.30.0.2' }
+    const asked = { spec: formatPortSpec(spec.port), live: true as const, ...(from && { from }) }
+    endpoint.bindings.push({ ...at, containerPort: containerPort.first, size: 1, ...asked })
+    return endpoint
+  }
+
+  async unpublish(ref: string, spec: PublishSpec): Promise<EndpointView> {
+    this.#called('unpublish', ref, spec)
+    const endpoint = find(ref, this.endpoints(), 'endpoint')
+    endpoint.bindings = endpoint.bindings.filter(binding => binding.spec !== formatPortSpec(spec.port))
+    return endpoint
   }
 
   async hosts(): Promise<HostView[]> {

@@ -72,17 +72,17 @@ function fakeDriver(world: FakeWorld): Driver {
       for (const [path, inside] of world.namespaces)
         if (endpoint.ifname !== undefined) world.namespaces.set(path, inside.replace(`+${endpoint.ifname}`, ''))
     },
-    async publish(_network, endpoint) {
+    async publish(_network, endpoint, ports) {
       world.verb('publish')
-      return endpoint.ports.map(spec => {
+      return ports.map(spec => {
         const hostPort = spec.hostPort?.first ?? 40_000
         world.ports.set(`${hostPort}`, endpoint.name)
         const containerPort = spec.containerPort.first
         return { protocol: spec.protocol, hostIp: '0.0.0.0', hostPort, containerIp: '', containerPort, size: 1 }
       })
     },
-    async revoke(_network, endpoint) {
-      for (const { hostPort } of endpoint.bindings) world.ports.delete(`${hostPort}`)
+    async revoke(_network, _endpoint, bindings) {
+      for (const { hostPort } of bindings) world.ports.delete(`${hostPort}`)
     },
   }
 }

@@ -175,7 +175,7 @@ export class OverlayWorld {
     const { network, wiring } = host.endpoints.get(netns)!
     host.endpoints.delete(netns)
     host.enter()
-    await host.driver.revoke!(host.view(network), wiring.endpoint)
+    await host.driver.revoke!(host.view(network), wiring.endpoint, wiring.endpoint.bindings)
     await host.driver.deleteEndpoint(host.view(network), wiring)
     this.tell(network.id, host, [this.#remoteOf.get(netns)!], [])
     if ([...host.endpoints.values()].some(one => one.network.id === network.id)) return
@@ -203,9 +203,9 @@ export class OverlayWorld {
 
   async publish(host: OverlayHost, netns: string, ...specs: string[]): Promise<void> {
     const { network, wiring } = host.endpoints.get(netns)!
-    wiring.endpoint.ports = specs.map(parsePortSpec)
     host.enter()
-    wiring.endpoint.bindings = await host.driver.publish!(host.view(network), wiring.endpoint)
+    const ports = specs.map(parsePortSpec)
+    wiring.endpoint.bindings = await host.driver.publish!(host.view(network), wiring.endpoint, ports)
   }
 
   async detachAll(): Promise<void> {

@@ -58,7 +58,14 @@ async function start(): Promise<void> {
         ]),
       )
     else if (path === '/containers/json')
-      response.end(JSON.stringify([{ Id: 'c1', NetworkSettings: { Networks: { lab: attachment } } }]))
+      response.end(
+        JSON.stringify([
+          { Id: 'c1', Names: ['/shop'], NetworkSettings: { Networks: { lab: attachment } } },
+          ...(request.url!.includes('all=1')
+            ? [{ Id: 'c2', Names: ['/stopped'], NetworkSettings: { Networks: {} } }]
+            : []),
+        ]),
+      )
     else if (path === '/containers/c1/json') response.end(JSON.stringify(inspect()))
     else {
       response.statusCode = 404
@@ -83,18 +90,19 @@ const connected = (container: string, network = ours) => ({
 const all: DockerNames[] = [
   { networks: [{ id: ours, name: 'lab' }], endpoints: [] },
   { networks: [], endpoints: [{ id: 'e1', name: 'shop', aliases: ['store', 'c1'] }] },
+  { networks: [], endpoints: [], containers: ['shop', 'stopped'] },
 ]
 
 test('a dockerd that comes late is found, and what it has is learned, foreign networks apart', async () => {
   await new Promise(resolve => setTimeout(resolve, 100))
   await start()
-  await until('everything to be learned', () => learned.length === 2)
+  await until('everything to be learned', () => learned.length === 3)
   expect(learned).toEqual(all)
 })
 
 test('events are followed in whatever pieces they come, and what is not ours or gone is passed over', async () => {
   await start()
-  await until('everything to be learned', () => learned.length === 2)
+  await until('everything to be learned', () => learned.length === 3)
   learned.length = 0
   say(connected('gone'))
   say(connected('c1', foreign.NetworkID))
@@ -105,7 +113,9 @@ test('events are followed in whatever pieces they come, and what is not ours or 
   await until('the event to be followed', () => learned.length === 1)
   say({ Type: 'container', Action: 'rename', Actor: { ID: 'c1' } })
   await until('the event to be followed', () => learned.length === 2)
-  expect(learned).toEqual([all[1], all[1]])
+  say({ Type: 'container', Action: 'destroy', Actor: { ID: 'c2' } })
+  await until('the event to be followed', () => learned.length === 3)
+  expect(learned).toEqual([all[1], all[1], all[2]])
 })
 
 test.each<[string, () => void]>([
@@ -126,10 +136,10 @@ test.each<[string, () => void]>([
   ],
 ])('after %s everything is learned anew', async (_what, fail) => {
   await start()
-  await until('everything to be learned', () => learned.length === 2)
+  await until('everything to be learned', () => learned.length === 3)
   learned.length = 0
   fail()
-  await until('everything to be learned again', () => learned.length === 2)
+  await until('everything to be learned again', () => learned.length === 3)
   expect(learned).toEqual(all)
   expect(streams).toHaveLength(2)
 })

@@ -127,8 +127,9 @@ describe('ruleset.nft', () => {
     expect(Object.fromEntries(rulesOf(ruleset))).toEqual({
       guard: 4,
       clamp: 2,
-      prerouting: 1,
+      prerouting: 2,
       output: 1,
+      clients: 2,
       publish: 10,
       postrouting: 5,
       forward: 9,

@@ -1,19 +1,17 @@
-import type { Attachment, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
-import type { Endpoint, Family, Network, PortBinding } from '../../cnm/types.js'
+import type { Attachment, Replaced, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
+import type { Endpoint, Family, Network, PortBinding, PortSpec } from '../../cnm/types.js'
 import { invalid } from '../../errors.js'
 import { type Element, keyOf } from '../../firewall/elements.js'
-import { resolveBindings } from '../../firewall/publish.js'
 import { bindingElements, type FilteredNetwork, networkElements } from '../../firewall/rules.js'
 import { addressOf, holds } from '../../net/subnets.js'
 import { openNetns } from '../../netlink/netns.js'
 import { linkAdd } from '../../netlink/requests.js'
 import type { OptionHelp } from '../../options.js'
-import { formatBinding } from '../../ports/spec.js'
 import { diff } from '../../reconcile.js'
-import { withUndo } from '../../undo.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { forwardingSteps } from '../forwarding.js'
 import { isMarked, isMarkOf, markOf } from '../mark.js'
+import { holdSteps, publishPorts, revokePorts } from '../publishing.js'
 import { networkRoutes } from '../routes.js'
 import {
   type BridgedNetwork,
@@ -138,34 +136,18 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     if (link !== undefined && isMarked(link)) await this.deps.kernel.deleteLinks([link.index])
   }
 
-  publish(network: Network<Options>, endpoint: Endpoint): Promise<PortBinding[]> {
+  async publish(
+    network: Network<Options>,
+    endpoint: Endpoint,
+    ports: readonly PortSpec[],
+    replaced?: Replaced,
+  ): Promise<PortBinding[]> {
     if (network.internal) throw invalid(`network ${network.name} is internal: it publishes no ports`)
-    const { firewall, hostPorts } = this.deps
-    const owner = endpoint.id
-    const { host_binding: hostBinding } = network.options
-    return withUndo(async undo => {
-      const bindings = await resolveBindings(endpoint.ports, {
-        addresses: endpoint.addresses,
-        ...(hostBinding === ''
-          ? {}
-          : hostBinding.includes(':')
-            ? { hostBinding6: hostBinding }
-            : { hostBinding4: hostBinding }),
-        held: hostPorts,
-        owner,
-      })
-      // all of them first: ports that were chosen for us are bound already, whichever hold fails
-      for (const binding of bindings) undo.add(`release port ${binding.hostPort}`, () => hostPorts.release(binding))
-      for (const binding of bindings) await hostPorts.hold(binding, owner)
-      await firewall.apply({ add: bindings.flatMap(bindingElements), delete: [] })
-      return bindings
-    })
+    return await publishPorts(this.deps, { hostBinding: network.options.host_binding }, endpoint, ports, replaced)
   }
 
-  async revoke(_network: Network<Options>, endpoint: Endpoint): Promise<void> {
-    if (endpoint.bindings.length === 0) return
-    await this.deps.firewall.apply({ add: [], delete: endpoint.bindings.flatMap(bindingElements) })
-    for (const binding of endpoint.bindings) await this.deps.hostPorts.release(binding)
+  revoke(_network: Network<Options>, _endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void> {
+    return revokePorts(this.deps, bindings)
   }
 
   async plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]> {
@@ -181,21 +163,10 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
       for (const { endpoint } of endpoints) {
         const link = links.get(endpoint.hostLink)
         if (link !== undefined) steps.push(...hostLinkSteps(kernel, network, endpoint, link, shape.name, bridge?.index))
-        steps.push(...this.#holdSteps(endpoint))
+        steps.push(...holdSteps(this.deps, endpoint))
       }
     }
     return steps
-  }
-
-  #holdSteps(endpoint: Endpoint): Step[] {
-    const { hostPorts } = this.deps
-    const owner = endpoint.id
-    return endpoint.bindings
-      .filter(binding => !hostPorts.isHeld(binding))
-      .map(binding => ({
-        words: `hold ${formatBinding(binding)} for endpoint ${endpoint.name}`,
-        apply: () => hostPorts.hold(binding, owner),
-      }))
   }
 
   linkNames(wanted: readonly WantedNetwork<Options>[]): string[] {
