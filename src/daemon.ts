@@ -18,6 +18,7 @@ import { OtherBridges } from './drivers/other-bridges.js'
 import { noOtherHosts } from './drivers/other-hosts.js'
 import { conflict, doing } from './errors.js'
 import { type Backend, type BackendName, loadRules, openBackend } from './firewall/backend.js'
+import { Flows } from './firewall/flows.js'
 import { ForeignFirewalls } from './firewall/foreign.js'
 import { hasLegacyFilter } from './firewall/foreign-legacy.js'
 import { HostPorts } from './firewall/host-ports.js'
@@ -25,9 +26,11 @@ import { isOurProgram } from './firewall/program.js'
 import { AllAddresses } from './ipam/addresses.js'
 import { Ipam } from './ipam/ipam.js'
 import { createLog, type Log } from './log.js'
+import { addressOf } from './net/subnets.js'
+import { Conntrack } from './netlink/conntrack.js'
 import { Kernel } from './netlink/kernel.js'
 import { flock, hasCode, lockExclusive, lockNonBlocking } from './netlink/libc.js'
-import { currentNetns } from './netlink/netns.js'
+import { currentNetns, type Netns } from './netlink/netns.js'
 import { createPluginServer } from './plugin-api/server.js'
 import { KernelNamespaces } from './sandbox/namespaces.js'
 import { openLmdb } from './store/lmdb.js'
@@ -95,7 +98,7 @@ async function build(
   undo.add('unlock the state directory', unlock)
   const store = openLmdb(join(options.stateDir, 'tsnet.lmdb'))
   undo.add('close the store', () => store.close())
-  const kernel = openKernel()
+  const kernel = inOwnNetns(netns => Kernel.open(netns))
   undo.add('close the kernel sockets', () => kernel.close())
   const backend = await openBackend(options.firewall)
   undo.add('close the firewall', () => backend.close())
@@ -124,7 +127,11 @@ async function build(
   const obstacles = (bridge: string) => foreign.obstacles(bridge)
   const otherBridges = new OtherBridges(kernel, firewall)
   const others = parts?.cluster ?? noOtherHosts
-  const drivers = createDrivers({ kernel, firewall, hostPorts, otherBridges, acceptForeign, obstacles, others })
+  const conntrack = inOwnNetns(netns => Conntrack.open(netns))
+  undo.add('close the conntrack socket', () => conntrack.close())
+  const hostAddresses = () => new Set(kernel.addresses().map(({ address }) => addressOf(address)))
+  const flows = new Flows(conntrack, hostAddresses, log)
+  const drivers = createDrivers({ kernel, firewall, hostPorts, flows, otherBridges, acceptForeign, obstacles, others })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
   const containers = new DockerContainers(options.dockerSocket)
   const addresses = new AllAddresses(ipam, parts?.ipam)
@@ -152,10 +159,10 @@ async function build(
   return { controller, events, parts }
 }
 
-function openKernel(): Kernel {
+function inOwnNetns<T>(open: (netns: Netns) => T): T {
   const netns = currentNetns()
   try {
-    return Kernel.open(netns)
+    return open(netns)
   } finally {
     netns.close()
   }

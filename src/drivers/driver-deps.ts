@@ -1,6 +1,7 @@
 import type { Driver, OtherHosts, Step, WantedNetwork } from '../cnm/driver.js'
 import type { Element } from '../firewall/elements.js'
 import type { Firewall } from '../firewall/firewall.js'
+import type { Flows } from '../firewall/flows.js'
 import type { HostPorts } from '../firewall/host-ports.js'
 import type { Kernel } from '../netlink/kernel.js'
 import type { OtherBridges } from './other-bridges.js'
@@ -10,6 +11,7 @@ export interface DriverDeps {
   kernel: Kernel
   firewall: Firewall
   hostPorts: HostPorts
+  flows: Flows
   otherBridges: OtherBridges
   /** Where dockerd or another firewall drops what it does not know: have it accept what our rules accepted. */
   acceptForeign: () => Promise<void>

@@ -20,7 +20,7 @@ export interface PublishingNetwork {
  * same transaction, and a port that is in both stays held: nobody finds it closed.
  */
 export function publishPorts(
-  { firewall, hostPorts }: DriverDeps,
+  { firewall, hostPorts, flows }: DriverDeps,
   { hostBinding }: PublishingNetwork,
   endpoint: Endpoint,
   ports: readonly PortSpec[],
@@ -45,17 +45,20 @@ export function publishPorts(
     }
     await firewall.apply({ add: bindings.flatMap(bindingElements), delete: replaced.flatMap(bindingElements) })
     for (const old of replaced) await hostPorts.release(old, bindings)
+    await flows.endReplaced(replaced, bindings)
+    await flows.endEarlier(bindings)
     return bindings
   })
 }
 
 export async function revokePorts(
-  { firewall, hostPorts }: DriverDeps,
+  { firewall, hostPorts, flows }: DriverDeps,
   bindings: readonly PortBinding[],
 ): Promise<void> {
   if (bindings.length === 0) return
   await firewall.apply({ add: [], delete: bindings.flatMap(bindingElements) })
   for (const binding of bindings) await hostPorts.release(binding)
+  await flows.end(bindings)
 }
 
 /** The host's ports of an endpoint that are not held: after a start of the daemon, all of them. */

@@ -7,7 +7,7 @@ import { NetlinkSocket } from './socket.js'
 // What nfnetlink tells of nftables: linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
 
 /** NETLINK_NETFILTER; NFNLGRP_NFTABLES; NFNL_SUBSYS_NFTABLES in the high byte of a message's type */
-const netlinkNetfilter = 12
+export const netlinkNetfilter = 12
 const groupNftables = 7
 const subsystem = 10 << 8
 
@@ -27,7 +27,8 @@ const messages: Readonly<Record<number, string>> = {
 const newGeneration = 15
 const getGeneration = 16
 
-const nfgenmsg = struct([
+/** struct nfgenmsg, linux/netfilter/nfnetlink.h: what every message of NETLINK_NETFILTER begins with */
+export const nfgenmsg = struct([
   ['family', u8],
   ['version', u8],
   ['_resource', be16],

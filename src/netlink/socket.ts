@@ -144,7 +144,30 @@ export class NetlinkSocket {
   }
 
   #dumpOnce<T>(request: Request, parse: (bytes: Buffer, start: number, end: number) => T | undefined): T[] | undefined {
-    const sequence = this.#start(request, nlmRequest | nlmDump)
+    return this.#readList(request, this.#start(request, nlmRequest | nlmDump), parse)
+  }
+
+  /** As `dump`, but the kernel looks for the list's beginning off the main thread: for lists that it takes long to find anything for. */
+  dumpAsync<T>(request: Request, parse: (bytes: Buffer, start: number, end: number) => T | undefined): Promise<T[]> {
+    const turn = this.#tail.then(async () => {
+      const sequence = this.#next(1)
+      // its own buffer: the pool thread reads it while this thread goes on
+      const bytes = Buffer.alloc(frameSize(request.body))
+      const frame = { type: request.type, flags: nlmRequest | nlmDump, body: request.body }
+      debugRequest(request)
+      await sendAsync(this.fd, bytes, writeFrames(bytes, [frame], sequence), 0)
+      return this.#readList(request, sequence, parse) ?? this.dump(request, parse)
+    })
+    this.#tail = turn.catch(() => undefined)
+    return turn
+  }
+
+  /** undefined: the list changed while it was read. */
+  #readList<T>(
+    request: Request,
+    sequence: number,
+    parse: (bytes: Buffer, start: number, end: number) => T | undefined,
+  ): T[] | undefined {
     const found: T[] = []
     let interrupted = false
     try {

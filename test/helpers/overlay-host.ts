@@ -7,12 +7,15 @@ import { OtherBridges } from '../../src/drivers/other-bridges.js'
 import type { OverlayOptions } from '../../src/drivers/overlay/options.js'
 import { unavailable } from '../../src/errors.js'
 import { createFirewall, type Firewall } from '../../src/firewall/firewall.js'
+import { Flows } from '../../src/firewall/flows.js'
 import { ensureForeignAccept } from '../../src/firewall/foreign.js'
 import { HostPorts } from '../../src/firewall/host-ports.js'
 import type { Runner } from '../../src/firewall/nft.js'
 import { openRunner } from '../../src/firewall/runner.js'
 import { noLog } from '../../src/log.js'
 import { hostMacOf } from '../../src/names.js'
+import { addressOf } from '../../src/net/subnets.js'
+import { Conntrack } from '../../src/netlink/conntrack.js'
 import { Kernel } from '../../src/netlink/kernel.js'
 import { enterNetnsForGood, type Netns } from '../../src/netlink/netns.js'
 import { until } from './machine.js'
@@ -61,10 +64,13 @@ export class OverlayHost {
     this.firewall = createFirewall(runner)
     await this.firewall.ensure()
     const hostPorts = new HostPorts()
+    const conntrack = Conntrack.open(this.netns)
+    const hostAddresses = () => new Set(kernel.addresses().map(({ address }) => addressOf(address)))
     const drivers = createDrivers({
       kernel,
       firewall: this.firewall,
       hostPorts,
+      flows: new Flows(conntrack, hostAddresses, noLog),
       otherBridges: new OtherBridges(kernel, this.firewall),
       acceptForeign: async () => void (await ensureForeignAccept({ name: 'nftables', runner }, noLog)),
       obstacles: () => [],
@@ -74,6 +80,7 @@ export class OverlayHost {
     this.plan = wanted => drivers.plan(wanted)
     this.close = async () => {
       await hostPorts.close()
+      conntrack.close()
       runner.close()
       kernel.close()
     }

@@ -1,0 +1,100 @@
+import type { PortBinding } from '../cnm/types.js'
+import { messageOf } from '../errors.js'
+import type { Log } from '../log.js'
+import { holds } from '../net/subnets.js'
+import { type Conntrack, type Flow, type FlowFilter, trackedProtocols } from '../netlink/conntrack.js'
+import { readSysctl } from '../netlink/sysctl.js'
+import { familyOf, isUnspecified } from '../ports/address.js'
+import { clash } from '../ports/spec.js'
+import { isRouted } from './rules.js'
+
+/** How long requests that are under way when their port moves to another container may take to end. */
+const graceMs = 1_000
+
+/**
+ * Flows of published ports. The kernel decides where a flow goes by its first packet and then remembers, so a flow that is
+ * under way would go on to where a port led before. Failures are logged and nothing else: the port is right all the same.
+ */
+export class Flows {
+  readonly #conntrack: Conntrack
+  readonly #log: Log
+  /** addresses of this host */
+  readonly #hostAddresses: () => ReadonlySet<string>
+
+  constructor(conntrack: Conntrack, hostAddresses: () => ReadonlySet<string>, log: Log) {
+    this.#conntrack = conntrack
+    this.#hostAddresses = hostAddresses
+    this.#log = log
+  }
+
+  /** End the flows that came by these bindings; `which` of them: all. */
+  async end(bindings: readonly PortBinding[], which: (flow: Flow) => boolean = () => true): Promise<void> {
+    const routed = bindings.filter(isRouted)
+    for (const address of new Set(routed.map(({ containerIp }) => containerIp))) {
+      const own = routed.filter(({ containerIp }) => containerIp === address)
+      await this.#delete({ answeredBy: address }, flow => own.some(binding => cameBy(flow, binding)) && which(flow))
+    }
+  }
+
+  /**
+   * The same for bindings in whose place there are others now. Where a port leads elsewhere, datagrams do so at once and
+   * connections end after the time that a request takes; where it leads to the same place, those end who may not come any more.
+   */
+  async endReplaced(replaced: readonly PortBinding[], now: readonly PortBinding[]): Promise<void> {
+    const staying = replaced.filter(old => now.some(binding => leadsToTheSame(old, binding)))
+    const moved = replaced.filter(old => !staying.includes(old))
+    const connections = moved.filter(({ protocol }) => protocol === 'tcp')
+    if (connections.length > 0) setTimeout(() => void this.end(connections), graceMs).unref()
+    await this.end(moved.filter(({ protocol }) => protocol !== 'tcp'))
+    await this.end(staying, flow => !now.some(binding => isFor(flow, binding) && mayCome(flow, binding)))
+  }
+
+  /**
+   * Forget datagrams that came to the host itself before these bindings were there: a sender that goes on sending would
+   * never be let in. Connections begin anew by themselves.
+   */
+  async endEarlier(bindings: readonly PortBinding[]): Promise<void> {
+    const datagrams = bindings.filter(binding => binding.protocol === 'udp' && isRouted(binding))
+    for (const family of new Set(datagrams.map(({ hostIp }) => familyOf(hostIp)))) {
+      const own = datagrams.filter(({ hostIp }) => familyOf(hostIp) === family)
+      const addresses = this.#hostAddresses()
+      const [only] = own.length === 1 && own[0]?.size === 1 ? own : []
+      const filter = { family, protocol: trackedProtocols.udp, ...(only && { targetPort: only.hostPort }) }
+      await this.#delete(
+        filter,
+        flow =>
+          flow.reply.source === flow.original.target &&
+          addresses.has(flow.original.target) &&
+          own.some(binding => isFor(flow, binding)),
+      )
+    }
+  }
+
+  async #delete(filter: FlowFilter, which: (flow: Flow) => boolean): Promise<void> {
+    try {
+      if (readSysctl(undefined, 'net.netfilter.nf_conntrack_count') === '0') return
+      const ended = await this.#conntrack.delete(filter, which)
+      if (ended > 0) this.#log.debug({ ended, ...filter }, 'ended flows of published ports')
+    } catch (error) {
+      this.#log.warn({ ...filter, reason: messageOf(error) }, 'could not end the flows of published ports')
+    }
+  }
+}
+
+/** The flow was let in by the binding, and nothing else has the same host port. */
+const cameBy = (flow: Flow, binding: PortBinding): boolean =>
+  isFor(flow, binding) &&
+  flow.reply.source === binding.containerIp &&
+  flow.reply.sourcePort - binding.containerPort === flow.original.targetPort - binding.hostPort
+
+const leadsToTheSame = (a: PortBinding, b: PortBinding): boolean =>
+  clash(a, b) && a.containerIp === b.containerIp && a.containerPort - a.hostPort === b.containerPort - b.hostPort
+
+const mayCome = ({ original }: Flow, { from }: PortBinding): boolean =>
+  from === undefined || from.some(source => holds(source, original.source))
+
+const isFor = ({ protocol, original }: Flow, { protocol: name, hostIp, hostPort, size }: PortBinding): boolean =>
+  protocol === trackedProtocols[name] &&
+  original.targetPort >= hostPort &&
+  original.targetPort < hostPort + size &&
+  (isUnspecified(hostIp) || original.target === hostIp)
