@@ -40,15 +40,9 @@ export async function addPort(
   else if (!quiet) printLines(granted.map(formatBinding))
 }
 
-export async function removePort(
-  { client, json }: Session,
-  ref: string,
-  text: string,
-  flags: PublishFlags,
-): Promise<void> {
+export async function removePort({ client }: Session, ref: string, text: string, flags: PublishFlags): Promise<void> {
   const spec: PublishSpec = { port: parsePortSpec(text), ...(flags.network && { network: flags.network }) }
-  const endpoint = await client.post<EndpointView>(['endpoints', ref, 'unpublish'], spec)
-  if (json) printJson(endpoint)
+  await client.post(['endpoints', ref, 'unpublish'], spec)
 }
 
 export async function listPorts(

@@ -47,7 +47,7 @@ export interface Cnm {
   endpoints(): EndpointView[]
   /** `ref` is the sandbox, the endpoint or Docker's container by its name. */
   publish(ref: string, spec: PublishSpec): Promise<EndpointView>
-  unpublish(ref: string, spec: PublishSpec): Promise<EndpointView>
+  unpublish(ref: string, spec: PublishSpec): Promise<void>
 
   /** @throws {NetError} Unavailable: there is no cluster, or its store does not answer */
   hosts(): Promise<HostView[]>

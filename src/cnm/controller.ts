@@ -176,8 +176,8 @@ export class Controller implements Cnm {
     return this.#endpointView(await this.#publications.add(ref, spec))
   }
 
-  async unpublish(ref: string, spec: PublishSpec): Promise<EndpointView> {
-    return this.#endpointView(await this.#publications.remove(ref, spec))
+  unpublish(ref: string, spec: PublishSpec): Promise<void> {
+    return this.#publications.remove(ref, spec)
   }
 
   async hosts(): Promise<HostView[]> {

@@ -34,11 +34,12 @@ export class Publications {
   }
 
   /** Revoke everything that this very `-p` or `publish add` has published. */
-  remove(ref: string, { port, network }: PublishSpec): Promise<Endpoint> {
+  remove(ref: string, { port, network }: PublishSpec): Promise<void> {
     const text = formatPortSpec(port)
     return doing(`unpublish ${text} of ${ref}`, async () => {
+      if (await this.#forget(ref, text, network)) return
       const { id, networkId } = this.#choose(ref, network)
-      return await this.#locks.with(networkLock(networkId), async () => {
+      await this.#locks.with(networkLock(networkId), async () => {
         const [endpoint, of] = this.#running(id)
         const ended = endpoint.bindings.filter(binding => specOf(binding) === text)
         if (ended.length === 0)
@@ -46,9 +47,21 @@ export class Publications {
         await this.#deps.drivers.get(of.driver).revoke?.(of, endpoint, ended)
         const updated = without(endpoint, ended)
         await this.#deps.state.putEndpoints([updated], this.#live(updated))
-        return updated
       })
     })
+  }
+
+  /** Of a container of Docker's that does not run now, what is kept for its next life. */
+  async #forget(name: string, text: string, networkRef: string | undefined): Promise<boolean> {
+    const { state } = this.#deps
+    if (state.endpoints().some(endpoint => endpoint.name === name)) return false
+    const networkId = networkRef === undefined ? undefined : state.network(networkRef).id
+    const kept = state.livePorts().filter(of => of.name === name && (networkId ?? of.networkId) === of.networkId)
+    const fewer = kept
+      .map(of => ({ ...of, ports: of.ports.filter(port => formatPortSpec(port) !== text) }))
+      .filter(({ ports }, i) => ports.length !== kept[i]?.ports.length)
+    if (fewer.length > 0) await state.putEndpoints([], fewer)
+    return fewer.length > 0
   }
 
   async #add(id: string, port: PortSpec, replace: boolean): Promise<Endpoint> {

@@ -198,11 +198,10 @@ export class FakeCnm implements Cnm {
     return endpoint
   }
 
-  async unpublish(ref: string, spec: PublishSpec): Promise<EndpointView> {
+  async unpublish(ref: string, spec: PublishSpec): Promise<void> {
     this.#called('unpublish', ref, spec)
     const endpoint = find(ref, this.endpoints(), 'endpoint')
     endpoint.bindings = endpoint.bindings.filter(binding => binding.spec !== formatPortSpec(spec.port))
-    return endpoint
   }
 
   async hosts(): Promise<HostView[]> {
