@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import type { NetworkView } from '../../src/cnm/specs.js'
 import { disagreements, expectAgreement } from '../helpers/cluster-judge.js'
 import {
   attachOnEach,
@@ -123,6 +124,30 @@ describe('who reaches whom', () => {
     expect(ask(world.outside, 'tcp', h1.ip4, 8080)?.peer).toBe(underlay.outside4)
     expect(isClosed(world.outside, 'tcp', h2.ip4, 8080)).toBe(true)
     await endServe(h1, 'c1')
+  })
+
+  test('a port can be published while a sandbox runs, for some clients, moved and taken back, and all hosts are told', async () => {
+    blue(...subnet)
+    const places = attachOnEach([h1, h2], 'blue')
+    h1.attach('blue', 'd1')
+    for (const box of ['c1', 'd1']) await startServe(h1, box, ['80/tcp'], h1.sandbox(box))
+    const toldToH2 = () =>
+      h2
+        .tsnetJson<NetworkView[]>('network', 'inspect', 'blue')[0]!
+        .endpoints.flatMap(({ name, bindings }) => bindings.map(({ hostPort }) => `${name} ${hostPort}`))
+    h1.tsnet('publish', 'add', 'c1', '8080:80', '--from', underlay.outside4)
+    expect(ask(world.outside, 'tcp', h1.ip4, 8080)).toEqual({ name: 'c1', peer: underlay.outside4 })
+    expect(isClosed(h2, 'tcp', h1.ip4, 8080)).toBe(true)
+    expect(new Set(toldToH2())).toEqual(new Set(['c1 8080']))
+    h1.tsnet('publish', 'add', 'd1', '8080:80', '--replace')
+    expect(ask(h2, 'tcp', h1.ip4, 8080)?.name).toBe('d1')
+    expect(new Set(toldToH2())).toEqual(new Set(['d1 8080']))
+    await expectAgreement(world)
+    h1.tsnet('publish', 'rm', 'd1', '8080:80')
+    expect(isClosed(world.outside, 'tcp', h1.ip4, 8080)).toBe(true)
+    expect(toldToH2()).toEqual([])
+    await expectReach(places[1]!.at, ...places[0]!.known)
+    for (const box of ['c1', 'd1']) await endServe(h1, box)
   })
 })
 
