@@ -80,7 +80,8 @@ describe.each(['nft', 'legacy'])('iptables-%s', variant => {
     const at = Date.now()
     await until('the rules to be as they were', () => sorted() === before, 5000)
     console.log(`${programs[0]} -t ${table} ${command}: whole again after ${Date.now() - at} ms, as we see it`)
-    expect(events()).toMatch(/"type":"host","action":"damage"[\s\S]*"type":"reconcile","action":"change"/)
+    const told = /"type":"host","action":"damage"[\s\S]*"type":"reconcile","action":"change"/
+    await until('the repair to be told, which follows it', () => told.test(events()))
     expect(serves()).toEqual(want)
   })
 
