@@ -10,7 +10,7 @@ export default defineConfig({
     projects: [
       suite('unit'),
       suite('property', { testTimeout: 60_000 }),
-      suite('contract', { testTimeout: 30_000 }),
+      suite('contract', { testTimeout: 30_000, hookTimeout: 60_000 }),
       suite('netns', { testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false }),
       suite('docker', { testTimeout: 120_000, hookTimeout: 180_000, fileParallelism: false }),
       suite('multihost', { testTimeout: 180_000, hookTimeout: 180_000, fileParallelism: false }),

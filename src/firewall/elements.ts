@@ -211,3 +211,10 @@ function parseFields(row: Record<string, unknown>, fields: Record<string, PartNa
 export const fieldsOf = (json: unknown): Record<string, unknown> =>
   typeof json === 'object' && json !== null && !Array.isArray(json) ? (json as Record<string, unknown>) : {}
 export const listOf = (json: unknown): unknown[] => (Array.isArray(json) ? json : [])
+
+/** The same but for the ports, which have some in common: no set takes both. */
+export function overlaps(a: Element, b: Element): boolean {
+  if (a.set !== b.set || !('ports' in a) || !('ports' in b)) return false
+  const [x, y] = [{ ...a, ports: b.ports }, b] as [Element, Element]
+  return keyOf(x) === keyOf(y) && a.ports.first <= b.ports.last && b.ports.first <= a.ports.last
+}

@@ -1,6 +1,6 @@
 import type { Family } from '../cnm/types.js'
 import { KeyedLock } from '../locks.js'
-import { type Element, keyOf, sameElement } from './elements.js'
+import { type Element, keyOf, overlaps, sameElement } from './elements.js'
 import type { Firewall, FirewallChange } from './firewall.js'
 import {
   elementComment,
@@ -113,13 +113,6 @@ function after(there: ReadonlyMap<string, Element>, add: readonly Element[], rem
     next.set(key, element)
   }
   return next
-}
-
-/** The same but for the ports, which have some in common. */
-function overlaps(a: Element, b: Element): boolean {
-  if (a.set !== b.set || !('ports' in a) || !('ports' in b)) return false
-  const [x, y] = [{ ...a, ports: b.ports }, b] as [Element, Element]
-  return keyOf(x) === keyOf(y) && a.ports.first <= b.ports.last && b.ports.first <= a.ports.last
 }
 
 type Lines = Map<Family, Map<TableName, string[]>>

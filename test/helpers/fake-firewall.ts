@@ -1,4 +1,4 @@
-import { type Element, formatElement, keyOf } from '../../src/firewall/elements.js'
+import { type Element, formatElement, keyOf, overlaps } from '../../src/firewall/elements.js'
 import type { Firewall, FirewallChange } from '../../src/firewall/firewall.js'
 import { NftError } from '../../src/firewall/nft.js'
 
@@ -61,11 +61,4 @@ export class FakeFirewall implements Firewall {
     this.#failure = undefined
     if (failure) throw failure
   }
-}
-
-/** Two ranges of one map for the same protocol and address that share a port. */
-function overlaps(a: Element, b: Element): boolean {
-  if (a.set !== b.set || !('ports' in a) || !('ports' in b) || a.protocol !== b.protocol) return false
-  const sameHost = !('hostIp' in a) || !('hostIp' in b) || a.hostIp === b.hostIp
-  return sameHost && a.ports.first <= b.ports.last && b.ports.first <= a.ports.last
 }
