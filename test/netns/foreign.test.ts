@@ -44,8 +44,12 @@ describe.each([
   ['iptables-nft', ['iptables-nft', 'ip6tables-nft']],
   ['iptables-legacy', ['iptables-legacy', 'ip6tables-legacy']],
 ])('%s', (_kind, programs) => {
-  afterEach(() => {
-    for (const program of programs) iptables(program, '-P FORWARD ACCEPT', '-P INPUT ACCEPT', '-F', '-X')
+  afterEach(async () => {
+    const lines = ['-P FORWARD ACCEPT', '-P INPUT ACCEPT', '-F', '-X']
+    const isBare = (program: string): boolean =>
+      lines.every(line => host.tryRun(program, '-w', ...line.split(' ')).status === 0)
+    // the daemon may put its rule back in between, and then the chains are in use
+    for (const program of programs) await until(`${program} to be bare`, () => isBare(program), 5000)
   })
   const settled = (): Promise<unknown> =>
     until('our rule in every FORWARD', () => programs.every(program => rulesOf(program).some(isOurs)), 5000)

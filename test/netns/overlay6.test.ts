@@ -71,6 +71,7 @@ test('neighbours are told of a new owner by a gratuitous ARP and an unsolicited 
       `> 33:33:00:00:00:01, .* fd00:50::9 > ff02::1: \\[icmp6 sum ok\\] ICMP6, neighbor advertisement.*tgt is fd00:50::9, Flags \\[override\\].*destination link-address option \\(2\\).*${mac}`,
     ),
   )
-  expect(underlay.filter(packet => packet.includes('VXLAN'))).toEqual([])
+  // the sandbox's own kernel may say meanwhile what groups it listens to
+  expect(underlay.filter(packet => /VXLAN.*(ARP|neighbor advertisement)/.test(packet))).toEqual([])
   expect(run(a, 'ip', 'neigh', 'show', '10.50.0.9')).toBe('')
 })

@@ -17,15 +17,17 @@ const step = fc.record({
   all: fc.boolean(),
 })
 
+/** No two of them alike. */
+const unlike = (remotes: Remote[]): Remote[] => [...new Map(remotes.map(each => [JSON.stringify(each), each])).values()]
+
 test('changes of remotes add up to the entries of what is there in the end', () => {
   fc.assert(
     fc.property(fc.array(remote, { maxLength: 6 }), fc.array(step, { maxLength: 8 }), (first, steps) => {
       const told = new Remotes(first)
       const entries = { vtep: new Map(told.entries().vteps), mac: new Map(told.entries().macs) }
-      let there = [...first]
+      let there = unlike(first)
       for (const { gone, come, all } of steps) {
         const going = there.filter((_, i) => gone.includes(i))
-        // one that goes and one that is alike are the same: the first of them goes
         const staying = there.filter((_, i) => !gone.includes(i))
         const before = all ? there : going
         const after = all ? [...staying, ...come] : come
@@ -34,7 +36,8 @@ test('changes of remotes add up to the entries of what is there in the end', () 
           if (now === undefined) entries[what].delete(key)
           else entries[what].set(key, now)
         }
-        there = [...staying, ...come]
+        // what is told again is there once
+        there = unlike([...staying, ...come])
         expect(entries).toEqual({ vtep: told.entries().vteps, mac: told.entries().macs })
         const keys = (lists: Remote[]) => [
           new Set(lists.map(({ mac }) => mac)),
@@ -63,4 +66,15 @@ test('of two that have an address the one that came last has it, until it goes',
       expect(told.entries()).toEqual({ vteps: new Map(), macs: new Map() })
     }),
   )
+})
+
+test('what is told although it was looked at already is there once, and goes at once', () => {
+  const remote = { mac: '02:42:0a:32:00:09', addresses: ['10.50.0.9'], vtep: '192.0.2.11' }
+  const remotes = new Remotes([remote])
+  expect(remotes.update([], [remote])).toEqual([])
+  expect(remotes.update([remote], []).map(({ key, after }) => [key, after])).toEqual([
+    [remote.mac, undefined],
+    ['10.50.0.9', undefined],
+  ])
+  expect(remotes.entries().vteps.size).toBe(0)
 })

@@ -57,7 +57,9 @@ export class Remotes {
     return this.#byAddress.get(address)?.at(-1)?.mac
   }
 
+  /** What is there already is told again where all was looked at between a change and its news: it is there once. */
   #add(remote: Remote): void {
+    this.#delete(remote)
     append(this.#byMac, remote.mac, remote)
     for (const address of remote.addresses) append(this.#byAddress, address, remote)
   }
