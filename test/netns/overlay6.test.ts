@@ -26,13 +26,13 @@ test('hosts that speak IPv6 carry networks of both families, whole packets of an
   const seen = await captured(h0.name, 'eth0', '192.0.2.1', () => {
     expect(reaches(a, '10.50.0.3', '-M', 'do', '-s', '1402')).toBe(true)
   })
-  const outer = seen.filter(packet => packet.includes('VXLAN'))
-  expect(
-    outer.map(packet => [packet.includes('2001:db8::1'), packet.includes('length 1514:'), packet.includes('frag')]),
-  ).toEqual([
-    [true, true, false],
-    [true, true, false],
+  // the kernels of the sandboxes may say meanwhile what groups they listen to, which a network that floods carries
+  const echoes = seen.filter(packet => /VXLAN.* ICMP echo (request|reply)/.test(packet))
+  expect(echoes.map(packet => [packet.includes('2001:db8::1'), packet.includes('length 1514:')])).toEqual([
+    [true, true],
+    [true, true],
   ])
+  expect(seen.filter(packet => packet.includes('frag ('))).toEqual([])
   expect([reaches(b, 'fd00:50::2'), reaches(h0.name, '10.50.0.3'), reaches(h1.name, 'fd00:50::2')]).toEqual([
     true,
     true,
