@@ -4,11 +4,14 @@ import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { createApiServer } from './api/server.js'
 import type { DaemonOptions } from './cli/daemon-options.js'
+import { placesOf, pluginSocketOf } from './cli/places.js'
 import { Controller } from './cnm/controller.js'
 import { EventLog } from './cnm/event-log.js'
 import { ensureFixedNetworks } from './cnm/networks.js'
 import { State } from './cnm/state.js'
 import { type ClusterParts, openCluster, refuseWithoutCluster } from './daemon-cluster.js'
+import { createDiagnosis } from './diagnosis/diagnosis.js'
+import type { DoctorDeps } from './diagnosis/doctor.js'
 import { ensureDirectory } from './directories.js'
 import { DockerWatch } from './dns/docker.js'
 import { NameServer } from './dns/server.js'
@@ -52,16 +55,17 @@ export function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const log = createLog(options.logLevel)
   const startedMs = performance.now()
   return withUndo(async undo => {
-    const { controller, events, parts } = await build(options, log, undo)
+    const { controller, events, parts, doctor } = await build(options, log, undo)
     const report = await controller.reconcile({ dryRun: false })
     parts?.start(controller)
-    const plugin = join(options.pluginDir, `${options.pluginName}.sock`)
+    const plugin = pluginSocketOf(options)
     const { pluginName, dockerSocket } = options
     const about = {
       ...{ version: packageVersion(), node: process.versions.node, pid: process.pid },
       ...{ plugin: pluginName, dockerSocket },
     }
-    const api = await createApiServer({ cnm: controller, log, socketPath: options.socket, version: about })
+    const diagnosis = createDiagnosis(doctor)
+    const api = await createApiServer({ cnm: controller, diagnosis, log, socketPath: options.socket, version: about })
     undo.add('close the API', () => api.close())
     undo.add('end the readers of events', () => events.close())
     // last: from this moment on dockerd may ask anything, and asks our capabilities only once
@@ -91,7 +95,7 @@ async function build(
   options: DaemonOptions,
   log: Log,
   undo: Undo,
-): Promise<{ controller: Controller; events: EventLog; parts: ClusterParts | undefined }> {
+): Promise<{ controller: Controller; events: EventLog; parts: ClusterParts | undefined; doctor: DoctorDeps }> {
   const guard = await claimNetns()
   undo.add('give the namespace free', () => guard.close())
   const unlock = lockStateDir(options.stateDir)
@@ -156,7 +160,14 @@ async function build(
   // what happened while no daemon ran; then the first network, and the last
   watch.lookSoon()
   state.onCommit(({ of }) => of === 'network' && watch.lookSoon())
-  return { controller, events, parts }
+  const doctor: DoctorDeps = {
+    ...{ places: placesOf(options), kernel, firewall: backend.name, state, drivers },
+    differences: () => controller.reconcile({ dryRun: true }),
+    hosts: () => controller.hosts(),
+    review: () => foreign.review(controller.bridges()),
+    underlay: () => others.underlay(),
+  }
+  return { controller, events, parts, doctor }
 }
 
 function inOwnNetns<T>(open: (netns: Netns) => T): T {

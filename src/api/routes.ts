@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import type { Cnm } from '../cnm/cnm.js'
+import type { Diagnosis } from '../cnm/diagnosis.js'
 import { notFound } from '../errors.js'
 import {
   connectSpec,
@@ -17,6 +18,7 @@ import {
 /** What a handler works with. */
 export interface Deps {
   cnm: Cnm
+  diagnosis: Diagnosis
   /** answered as it is by `GET /v1/version` */
   version: object
 }
@@ -142,4 +144,5 @@ export const routes: readonly Route[] = [
     body: reconcileSpec,
     handler: ({ cnm }, { body }) => cnm.reconcile(body),
   }),
+  route({ method: 'get', path: '/v1/doctor', handler: ({ diagnosis }) => diagnosis.doctor() }),
 ]

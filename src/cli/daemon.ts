@@ -29,7 +29,7 @@ export async function runDaemon(flags: Record<string, string>, configFile: strin
   process.exit(0)
 }
 
-async function readConfigFile(path: string | undefined): Promise<Record<string, string>> {
+export async function readConfigFile(path: string | undefined): Promise<Record<string, string>> {
   try {
     const file = path ?? defaultConfigFile
     const text = readFileSync(file, 'utf8')

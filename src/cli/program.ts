@@ -4,6 +4,7 @@ import { parsePortSpec } from '../ports/spec.js'
 import { packageVersion } from '../version.js'
 import { collect, collectHosts, collectPairs, parsePid, parseRoute } from './arguments.js'
 import type { ConnectFlags } from './connect.js'
+import { defineDiagnosis } from './diagnosis-commands.js'
 import { examples } from './help.js'
 import { defineHosts } from './host-commands.js'
 import type { NetworkCreateFlags } from './network.js'
@@ -53,6 +54,7 @@ export function createProgram(): Command {
   definePublish(program)
   defineCommands(program)
   defineHosts(program)
+  defineDiagnosis(program)
   defineSystem(program)
   defineDaemon(program)
   addGlobalOptions(program)

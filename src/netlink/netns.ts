@@ -169,6 +169,21 @@ export function inNetns<T>(ns: Netns, work: () => T & (T extends PromiseLike<unk
   return elsewhere(() => enter(ns), work)
 }
 
+/** The same in a new namespace, which is gone afterwards: to try what this kernel can do. */
+export function inThrowawayNetns<T>(work: (netns: Netns) => T & (T extends PromiseLike<unknown> ? never : unknown)): T {
+  return elsewhere(
+    () => void unshare(cloneNewnet),
+    () => {
+      const netns = currentNetns()
+      try {
+        return work(netns)
+      } finally {
+        netns.close()
+      }
+    },
+  )
+}
+
 function enter(ns: Netns): void {
   try {
     setns(ns.fd, cloneNewnet)

@@ -6,6 +6,7 @@ import { createApiServer } from '../../src/api/server.js'
 import { noLog } from '../../src/log.js'
 import { callApi, refusal } from '../helpers/api-client.js'
 import { FakeCnm } from '../helpers/fake-cnm.js'
+import { fakeDiagnosis } from '../helpers/fake-diagnosis.js'
 
 const dir = mkdtempSync(join(tmpdir(), 'tsnet-api-'))
 const socketPath = join(dir, 'api.sock')
@@ -13,7 +14,7 @@ const cnm = new FakeCnm()
 let server: { close(): Promise<void> }
 
 beforeAll(async () => {
-  server = await createApiServer({ cnm, log: noLog, socketPath, version: {} })
+  server = await createApiServer({ cnm, diagnosis: fakeDiagnosis, log: noLog, socketPath, version: {} })
 })
 afterAll(async () => {
   await server.close()

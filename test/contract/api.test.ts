@@ -7,6 +7,7 @@ import { conflict, unavailable } from '../../src/errors.js'
 import { type Log, noLog } from '../../src/log.js'
 import { type Answer, callApi, refusal } from '../helpers/api-client.js'
 import { FakeCnm } from '../helpers/fake-cnm.js'
+import { fakeDiagnosis } from '../helpers/fake-diagnosis.js'
 
 let dir: string
 let socketPath: string
@@ -26,7 +27,7 @@ beforeEach(async () => {
   socketPath = join(dir, 'api.sock')
   cnm = new FakeCnm()
   lines = []
-  server = await createApiServer({ cnm, log, socketPath, version: { version: '1.2.3' } })
+  server = await createApiServer({ cnm, diagnosis: fakeDiagnosis, log, socketPath, version: { version: '1.2.3' } })
 })
 
 afterEach(async () => {

@@ -7,6 +7,7 @@ import { createApiServer } from '../../src/api/server.js'
 import { noLog } from '../../src/log.js'
 import { type BuiltCli, type Ran, type RunOptions, runCli, startCli } from './built-cli.js'
 import { FakeCnm } from './fake-cnm.js'
+import { fakeDiagnosis } from './fake-diagnosis.js'
 
 /** The command line before the real API, behind which stands a fake controller. */
 export class CliWorld {
@@ -26,6 +27,7 @@ export class CliWorld {
     const cnm = new FakeCnm()
     const server = await createApiServer({
       cnm,
+      diagnosis: fakeDiagnosis,
       log: noLog,
       socketPath,
       version: { version: '9.8.7', plugin: 'netplug', dockerSocket: join(dir, 'docker.sock') },

@@ -33,10 +33,11 @@ const arrows: Record<string, readonly string[] | 'everything'> = {
   drivers: ['cnm', 'netlink', 'firewall', 'store'],
   dockerd: ['cnm'],
   cluster: ['cnm', 'store'],
+  diagnosis: ['cnm', 'drivers', 'dockerd', 'firewall', 'netlink', 'store'],
   cnm: ['ipam', 'store'],
   'plugin-api': ['cnm'],
   api: ['cnm'],
-  cli: ['cnm', 'sandbox', 'daemon', 'dockerd', 'store'],
+  cli: ['cnm', 'sandbox', 'daemon', 'diagnosis', 'dockerd', 'store'],
   watch: ['netlink'],
   underlay: ['netlink'],
   daemon: 'everything',
@@ -53,7 +54,7 @@ const contracts: Record<string, readonly string[]> = {
   dns: ['src/cnm/names.ts', sharedShapes],
   dockerd: ['src/cnm/driver.ts', sharedShapes],
   cluster: ['src/cnm/cluster.ts', 'src/cnm/driver.ts', sharedShapes],
-  cli: ['src/cnm/specs.ts', sharedShapes],
+  cli: ['src/cnm/specs.ts', 'src/cnm/diagnosis.ts', sharedShapes],
 }
 
 const partOf = (path: string): string =>
