@@ -1,4 +1,6 @@
+import { closeSync, openSync } from 'node:fs'
 import koffi from 'koffi'
+import { unavailable } from '../errors.js'
 import { NftError, type Runner } from './nft.js'
 
 /** NFT_CTX_OUTPUT_JSON of <nftables/libnftables.h>: lists come as JSON. */
@@ -11,18 +13,20 @@ const outputJson = 1 << 4
  * Throws when the library or a function of it is missing.
  */
 export function libnftablesRunner(soname = standardName): Runner {
-  const context = openContext(soname)
+  const context = withLowDescriptor(() => openContext(soname))
   return { name: 'libnftables', run: async commands => context.run(commands), close: () => context.close() }
 }
 
 /** Run commands in the network namespace in which the calling thread is, and be done with it. Throws like the runner. */
 export function nftHere(commands: string): void {
-  const context = openContext(standardName)
-  try {
-    context.run(commands)
-  } finally {
-    context.close()
-  }
+  withLowDescriptor(() => {
+    const context = openContext(standardName)
+    try {
+      context.run(commands)
+    } finally {
+      context.close()
+    }
+  })
 }
 
 const standardName = 'libnftables.so.1'
@@ -45,6 +49,25 @@ function load(soname: string) {
     nft_ctx_get_output_buffer: library.func('const char *nft_ctx_get_output_buffer(void *ctx)'),
     nft_ctx_get_error_buffer: library.func('const char *nft_ctx_get_error_buffer(void *ctx)'),
     nft_run_cmd_from_buffer: library.func('int nft_run_cmd_from_buffer(void *ctx, const char *commands)'),
+  }
+}
+
+/**
+ * libnftables waits by select(2) for the kernel's answers, and a descriptor from 1024 on (FD_SETSIZE) ends the process there.
+ * Sandboxes and published ports have sockets, thousands of them; so these low numbers are kept, and lent to contexts.
+ */
+const selectable = 1024
+const reserve = (): number[] => Array.from({ length: 8 }, () => openSync('/dev/null', 'r'))
+let reserved = reserve()
+
+function withLowDescriptor<T>(work: () => T): T {
+  if (!reserved.some(fd => fd < selectable))
+    throw unavailable(`no descriptor below ${selectable} is left for libnftables`)
+  for (const fd of reserved) closeSync(fd)
+  try {
+    return work()
+  } finally {
+    reserved = reserve()
   }
 }
 
