@@ -1,8 +1,8 @@
 import { type ChildProcess, type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFileSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { needRoot } from './netns.js'
@@ -196,10 +196,16 @@ export function cable(a: Machine, linkA: string, b: Machine, linkB: string): voi
   b.run('ip', 'link', 'set', linkB, 'up')
 }
 
-/** Folders of test runs that are no more; their machines ended with them. */
+/**
+ * Folders of test runs that are no more; their machines ended with them. Only old ones: a run on a throwaway machine has the
+ * same /tmp and processes that we do not see.
+ */
 function sweepFolders(): void {
   for (const name of readdirSync(tmpdir())) {
-    const pid = /^tsd-(\d+)-/.exec(basename(name))?.[1]
-    if (pid && !existsSync(`/proc/${pid}`)) rmSync(join(tmpdir(), name), { recursive: true, force: true })
+    const pid = /^tsd-(\d+)-/.exec(name)?.[1]
+    const path = join(tmpdir(), name)
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue
+    const changedMs = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now()
+    if (changedMs < Date.now() - 3_600_000) rmSync(path, { recursive: true, force: true })
   }
 }
