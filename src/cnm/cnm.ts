@@ -19,7 +19,7 @@ import type {
   SandboxSpec,
   SandboxView,
 } from './specs.js'
-import type { PortSpec } from './types.js'
+import type { Family, PortSpec } from './types.js'
 
 /**
  * The controller as the REST API and the CLI see it. A `ref` is an id, a name, or the start of an id that fits only one.
@@ -70,8 +70,8 @@ export interface Cnm {
  * refuse to delete and never sends a network twice, so: every call may come again, deletes of unknown things are fine.
  */
 export interface DockerDoor {
-  /** A network with these `-o` has no gateway unless the user names one. */
-  skipsGateway(options: Record<string, string>): boolean
+  /** Whether a network with these `-o` has no gateway in a family unless the user names one. */
+  skipsGateway(options: Record<string, string>, internal: boolean): Record<Family, boolean>
   createNetwork(spec: DockerNetworkSpec): Promise<void>
   deleteNetwork(networkId: string): Promise<void>
   /** `mac` is set in the answer only if dockerd did not choose one. */

@@ -11,7 +11,7 @@ import { isAny, isDockers, publishContainer, unpublishContainer } from './docker
 import { givenOptions } from './endpoint-options.js'
 import { type EndpointDeps, forgetEndpoint, hostLinkName, releaseAddresses, removeEndpoint } from './endpoints.js'
 import { leaveUnused, takePart } from './membership.js'
-import { subnetOf } from './networks.js'
+import { asksInternal, subnetOf } from './networks.js'
 import type {
   DockerAddressRequest,
   DockerEndpointSpec,
@@ -20,7 +20,7 @@ import type {
   DockerPoolGrant,
   DockerPoolRequest,
 } from './specs.js'
-import type { Endpoint, Network, PortSpec } from './types.js'
+import type { Endpoint, Family, Network, PortSpec } from './types.js'
 
 /** Docker's objects in terms of ours. dockerd may repeat any call, so each states an end and looks first whether it is reached. */
 export class Docker implements DockerDoor {
@@ -152,9 +152,15 @@ export class Docker implements DockerDoor {
     })
   }
 
-  skipsGateway({ network, driver = 'bridge' }: Record<string, string>): boolean {
-    const type = network === undefined ? driver : this.#deps.state.network(network).driver
-    return this.#deps.drivers.get(type).segment === 'lan'
+  skipsGateway(asked: Record<string, string>, internal: boolean): Record<Family, boolean> {
+    const { network: name, driver: type = 'bridge', ...rest } = asked
+    const known = name === undefined ? undefined : this.#deps.state.network(name)
+    const driver = this.#deps.drivers.get(known?.driver ?? type)
+    if (driver.segment === 'lan') return { 4: true, 6: true }
+    const options = known?.options ?? driver.parseOptions(rest)
+    const network = { options, internal: known?.internal ?? (internal || asksInternal(options)) }
+    const skips = (family: Family): boolean => driver.hasGateway?.(network, family) === false
+    return { 4: skips(4), 6: skips(6) }
   }
 
   requestPool(request: DockerPoolRequest): Promise<DockerPoolGrant> {

@@ -135,6 +135,8 @@ export interface Driver<Options = unknown> {
   unique?(network: Network<Options>): string[]
   /** Refuse what cannot work, before anything is made. `others` are the networks of this driver. */
   validate(network: Network<Options>, others: readonly Network<Options>[]): void
+  /** Pure. Whether the network has a gateway where none is asked for. Absent: as `segment` has it. */
+  hasGateway?(network: Pick<Network<Options>, 'options' | 'internal'>, family: Family): boolean
   /** Absent: nothing. Asked after `validate`, before the network is made. */
   hostAddresses?(network: Network<Options>): HostAddresses
   /** `before`: what the network was until now; what that had and the network has no more is deleted. */

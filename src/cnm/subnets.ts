@@ -63,12 +63,15 @@ function checkAddress(what: string, text: string): void {
 
 export async function reserveSubnet(
   { ipam, drivers }: CnmDeps,
-  { name, driver, scope }: Network,
+  network: Network,
   wanted: WantedSubnet,
   undo: Undo,
 ): Promise<Subnet> {
+  const { name, scope } = network
   const { family, subnet, range, auxAddresses } = wanted
-  const onLan = drivers.get(driver).segment === 'lan'
+  const driver = drivers.get(network.driver)
+  const onLan = driver.segment === 'lan'
+  const hasGateway = wanted.gateway !== undefined || (!onLan && driver.hasGateway?.(network, family) !== false)
   const pool = await ipam.requestPool({
     family,
     owner: `network ${name}`,
@@ -80,15 +83,14 @@ export async function reserveSubnet(
   undo.add(`release pool ${pool.subnet}`, () => ipam.releasePool(pool.id))
   for (const [aux, address] of Object.entries(auxAddresses))
     await ipam.requestAddress(pool.id, { address, owner: auxOwner(aux), ownerName: `auxiliary address ${aux}` })
-  const gateway =
-    onLan && wanted.gateway === undefined
-      ? undefined
-      : await ipam.requestAddress(pool.id, {
-          owner: gatewayOwner,
-          ownerName: `the gateway of network ${name}`,
-          anywhere: true,
-          ...(wanted.gateway === undefined ? {} : { address: wanted.gateway }),
-        })
+  const gateway = !hasGateway
+    ? undefined
+    : await ipam.requestAddress(pool.id, {
+        owner: gatewayOwner,
+        ownerName: `the gateway of network ${name}`,
+        anywhere: true,
+        ...(wanted.gateway === undefined ? {} : { address: wanted.gateway }),
+      })
   return {
     family,
     subnet: pool.subnet,
@@ -112,7 +114,10 @@ export async function adoptSubnet(
 ): Promise<Subnet> {
   const owner = `network ${network.name}`
   const { scope } = network
-  const shared = drivers.get(network.driver).segment === 'lan'
+  const driver = drivers.get(network.driver)
+  const shared = driver.segment === 'lan'
+  // dockerd before 28 makes one up where none belongs
+  const gateway = driver.hasGateway?.(network, pool.family) === false ? undefined : pool.gateway
   // ours already where dockerd's first try was cut off
   const isAsked = (other: Pool): boolean =>
     other.subnet === pool.subnet && (other.owner === dockerPoolOwner || other.owner === owner)
@@ -120,13 +125,13 @@ export async function adoptSubnet(
   const { id } = asked ?? (await ipam.requestPool({ family: pool.family, subnet: pool.subnet, owner, scope, shared }))
   if (asked === undefined) undo.add(`release pool ${pool.subnet}`, () => ipam.releasePool(id))
   else await ipam.adoptPool(id, { owner, scope, shared })
-  if (pool.gateway !== undefined) await ipam.claim(id, pool.gateway, gatewayOwner, `the gateway of ${owner}`)
+  if (gateway !== undefined) await ipam.claim(id, gateway, gatewayOwner, `the gateway of ${owner}`)
   for (const [name, address] of Object.entries(pool.auxAddresses))
     await ipam.claim(id, address, auxOwner(name), `auxiliary address ${name}`)
   return {
     family: pool.family,
     subnet: pool.subnet,
-    ...(pool.gateway === undefined ? {} : { gateway: pool.gateway }),
+    ...(gateway === undefined ? {} : { gateway }),
     auxAddresses: pool.auxAddresses,
     poolId: id,
     assignedBy: pool.assignedBy,

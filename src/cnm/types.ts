@@ -148,6 +148,8 @@ export interface PortBinding {
   spec?: string
   /** published by `tsnet publish add`, not with the endpoint */
   live?: true
+  /** no port of the host: the endpoint's own address, which is `hostIp` too, is reached there by routing */
+  direct?: true
 }
 
 export interface Endpoint {

@@ -1,9 +1,13 @@
 import type { Replaced, Step } from '../cnm/driver.js'
-import type { Endpoint, PortBinding, PortSpec } from '../cnm/types.js'
+import type { Endpoint, Family, PortBinding, PortSpec } from '../cnm/types.js'
+import { type Element, keyOf } from '../firewall/elements.js'
+import type { FirewallChange } from '../firewall/firewall.js'
+import { openElements } from '../firewall/open-ports.js'
 import { resolveBindings } from '../firewall/publish.js'
 import { bindingElements } from '../firewall/rules.js'
 import { familyOf } from '../ports/address.js'
-import { formatBinding } from '../ports/spec.js'
+import { clash, formatBinding } from '../ports/spec.js'
+import { diff } from '../reconcile.js'
 import { withUndo } from '../undo.js'
 import type { DriverDeps } from './driver-deps.js'
 
@@ -11,8 +15,31 @@ import type { DriverDeps } from './driver-deps.js'
 
 /** What publishing has to know of a network. */
 export interface PublishingNetwork {
+  name: string
   /** host address for ports that are asked for without one; '' for every address */
   hostBinding: string
+  /** families in which ports are opened at the endpoint's own address, and no port of the host is used */
+  direct: ReadonlySet<Family>
+}
+
+/** What the firewall must hold for the ports of one endpoint, given all of them. Pure. */
+export const portElements = (network: PublishingNetwork, bindings: readonly PortBinding[]): Element[] => [
+  ...bindings.flatMap(bindingElements),
+  ...opened(network, bindings),
+]
+
+/** Reached at the endpoint's own address. */
+const opened = (_network: PublishingNetwork, bindings: readonly PortBinding[]): Element[] =>
+  openElements(bindings.filter(({ direct }) => direct))
+
+/** What of that changes where one endpoint has other bindings than before: several of them may be of one port. */
+function openedChange(
+  network: PublishingNetwork,
+  before: readonly PortBinding[],
+  after: readonly PortBinding[],
+): FirewallChange {
+  const plan = diff(opened(network, after), opened(network, before), { want: keyOf, have: keyOf }, () => true)
+  return { add: plan.add, delete: plan.remove }
 }
 
 /**
@@ -21,17 +48,20 @@ export interface PublishingNetwork {
  */
 export function publishPorts(
   { firewall, hostPorts, flows }: DriverDeps,
-  { hostBinding }: PublishingNetwork,
+  network: PublishingNetwork,
   endpoint: Endpoint,
   ports: readonly PortSpec[],
   giveWay: Replaced = () => [],
 ): Promise<PortBinding[]> {
   const owner = endpoint.id
+  const { hostBinding, direct, name } = network
   return withUndo(async undo => {
     const bindings = await resolveBindings(ports, {
       addresses: endpoint.addresses,
       ...(hostBinding !== '' &&
         (familyOf(hostBinding) === 6 ? { hostBinding6: hostBinding } : { hostBinding4: hostBinding })),
+      direct,
+      network: name,
       held: hostPorts,
       owner,
     })
@@ -43,7 +73,12 @@ export function publishPorts(
       if (replaced.length === 0) await hostPorts.hold(binding, owner)
       else undo.add(`give port ${binding.hostPort} back`, await hostPorts.takeOver(binding, owner))
     }
-    await firewall.apply({ add: bindings.flatMap(bindingElements), delete: replaced.flatMap(bindingElements) })
+    const staying = endpoint.bindings.filter(old => !bindings.some(binding => clash(old, binding)))
+    const change = openedChange(network, staying, [...staying, ...bindings])
+    await firewall.apply({
+      add: [...bindings.flatMap(bindingElements), ...change.add],
+      delete: [...replaced.flatMap(bindingElements), ...change.delete],
+    })
     for (const old of replaced) await hostPorts.release(old, bindings)
     await flows.endReplaced(replaced, bindings)
     await flows.endEarlier(bindings)
@@ -53,10 +88,14 @@ export function publishPorts(
 
 export async function revokePorts(
   { firewall, hostPorts, flows }: DriverDeps,
+  network: PublishingNetwork,
+  endpoint: Endpoint,
   bindings: readonly PortBinding[],
 ): Promise<void> {
   if (bindings.length === 0) return
-  await firewall.apply({ add: [], delete: bindings.flatMap(bindingElements) })
+  const staying = endpoint.bindings.filter(binding => !bindings.includes(binding))
+  const change = openedChange(network, [...staying, ...bindings], staying)
+  await firewall.apply({ add: change.add, delete: [...bindings.flatMap(bindingElements), ...change.delete] })
   for (const binding of bindings) await hostPorts.release(binding)
   await flows.end(bindings)
 }

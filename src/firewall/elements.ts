@@ -138,6 +138,20 @@ export const sets = {
   masquerade6: { key: { link: 'link' } },
   own_net4: { key: { link: 'link', subnet: 'subnet4' } },
   own_net6: { key: { link: 'link', subnet: 'subnet6' } },
+  apart: { key: { from: 'link', to: 'link' } },
+  routed4: { key: { link: 'link' } },
+  routed6: { key: { link: 'link' } },
+  unprotected4: { key: { link: 'link' } },
+  unprotected6: { key: { link: 'link' } },
+  isolated4: { key: { link: 'link' } },
+  isolated6: { key: { link: 'link' } },
+  trusted: { key: { from: 'link', to: 'link' } },
+  open4: { key: { protocol: 'protocol', ...to4, ...port } },
+  open6: { key: { protocol: 'protocol', ...to6, ...port } },
+  open4_from: { key: { protocol: 'protocol', ...to4, ports: 'ports', sources: 'subnet4' } },
+  open6_from: { key: { protocol: 'protocol', ...to6, ports: 'ports', sources: 'subnet6' } },
+  snat4: { key: { subnet: 'subnet4' }, value: { hostIp: 'address4' } },
+  snat6: { key: { subnet: 'subnet6' }, value: { hostIp: 'address6' } },
 } as const satisfies Record<string, SetShape>
 
 export type SetName = keyof typeof sets

@@ -241,8 +241,9 @@ const portsOf = ({
   containerIp,
   containerPort,
   size,
+  direct,
 }: PortBinding): { port: number; target: ProxyTarget }[] =>
-  Array.from({ length: size }, (_, i) => ({
+  Array.from({ length: direct ? 0 : size }, (_, i) => ({
     port: hostPort + i,
     target: { containerIp, containerPort: containerPort + i },
   }))

@@ -84,6 +84,45 @@ const masquerade =
   ({ link }: { link: string }): Rule[] => [
     one(family, 'mangle', 'TSNET-MASQ', `-i ${link} -j MARK --set-xmark ${masqueradeBit}/${masqueradeBit}`),
   ]
+const routed =
+  (family: Family) =>
+  ({ link }: { link: string }): Rule[] => [
+    one(family, 'filter', 'TSNET-DIRECT', `-p ${family === 4 ? 'icmp' : 'ipv6-icmp'} -o ${link} -j TSNET-OURS`),
+    one(family, 'filter', 'TSNET-DIRECT', `-o ${link} -j TSNET-OPEN`),
+  ]
+const unprotected =
+  (family: Family) =>
+  ({ link }: { link: string }): Rule[] => [one(family, 'filter', 'TSNET-DIRECT', `-o ${link} -j TSNET-OURS`)]
+const isolated =
+  (family: Family) =>
+  ({ link }: { link: string }): Rule[] => [
+    one(family, 'raw', 'TSNET-LOCAL', `-i ${link} -m addrtype --dst-type LOCAL -j DROP`),
+  ]
+
+interface Open {
+  protocol: string
+  containerIp: string
+  containerPort?: number
+  ports?: { first: number; last: number }
+  sources?: string
+}
+const open =
+  (family: Family) =>
+  ({ containerIp, containerPort, sources, ...element }: Open): Rule[] => {
+    const from = sources === undefined || sources.endsWith('/0') ? '' : `-s ${sources} `
+    const place = at({
+      ...element,
+      hostIp: containerIp,
+      ...(containerPort !== undefined && { hostPort: containerPort }),
+    })
+    return [one(family, 'filter', 'TSNET-OPEN', `${from}${place} -j TSNET-OURS`)]
+  }
+/** Before the masquerading of everything else. */
+const snat =
+  (family: Family) =>
+  ({ subnet, hostIp }: { subnet: string; hostIp: string }): Rule[] => [
+    one(family, 'nat', 'TSNET-SNAT', `-s ${subnet} -j SNAT --to-source ${hostIp}`),
+  ]
 
 /** One row for each set: a new kind of element is a line here. */
 const rows: Rows = {
@@ -125,6 +164,20 @@ const rows: Rows = {
   masquerade6: masquerade(6),
   own_net4: ownNet(4),
   own_net6: ownNet(6),
+  apart: ({ from, to: link }) => both('filter', 'TSNET-APART', `-i ${from} -o ${link} -j DROP`),
+  routed4: routed(4),
+  routed6: routed(6),
+  unprotected4: unprotected(4),
+  unprotected6: unprotected(6),
+  isolated4: isolated(4),
+  isolated6: isolated(6),
+  trusted: ({ from, to: link }) => both('filter', 'TSNET-DIRECT', `-i ${from} -o ${link} -j TSNET-OPEN`),
+  open4: open(4),
+  open6: open(6),
+  open4_from: open(4),
+  open6_from: open(6),
+  snat4: snat(4),
+  snat6: snat(6),
 }
 
 /** What an element is in the kernel. Throws InvalidParameter on a value that is none. */
@@ -143,11 +196,12 @@ export const fixedRules: Rule[] = [
   ...jumps('nat', 'TSNET-PUBLISH', 'TSNET-PORT', 'TSNET-RANGE', 'TSNET-ANYPORT', 'TSNET-ANYRANGE'),
   ...jumps('nat', 'TSNET-POST', 'TSNET-HAIRPIN'),
   ...both('nat', 'TSNET-POST', `-m mark --mark ${masqueradeBit}/${masqueradeBit} -j TSNET-OUT`),
+  ...jumps('nat', 'TSNET-OUT', 'TSNET-SNAT'),
   ...both('nat', 'TSNET-OUT', '-j MASQUERADE'),
   ...both('filter', 'TSNET-GATE', '-m conntrack --ctstate RELATED,ESTABLISHED -j TSNET-OURS'),
   ...jumps('filter', 'TSNET-GATE', 'TSNET-INTRA', 'TSNET-INTERNAL'),
   ...both('filter', 'TSNET-GATE', '-m conntrack --ctstate DNAT -j TSNET-TO'),
-  ...jumps('filter', 'TSNET-GATE', 'TSNET-CLOSED', 'TSNET-OTHERS'),
+  ...jumps('filter', 'TSNET-GATE', 'TSNET-APART', 'TSNET-DIRECT', 'TSNET-CLOSED', 'TSNET-OTHERS'),
   ...both('filter', 'TSNET-OTHERS', '-j TSNET-OURS'),
   ...both('filter', 'TSNET-OURS', `-j MARK --set-xmark ${acceptBit}/${acceptBit}`),
   ...both('filter', 'TSNET-OURS', '-j ACCEPT'),
@@ -178,6 +232,7 @@ export const ownChains: Record<TableName, string[]> = {
     'TSNET-POST',
     'TSNET-HAIRPIN',
     'TSNET-OUT',
+    'TSNET-SNAT',
   ],
   filter: [
     'TSNET-FORWARD',
@@ -185,6 +240,9 @@ export const ownChains: Record<TableName, string[]> = {
     'TSNET-INTRA',
     'TSNET-INTERNAL',
     'TSNET-TO',
+    'TSNET-APART',
+    'TSNET-DIRECT',
+    'TSNET-OPEN',
     'TSNET-CLOSED',
     'TSNET-OTHERS',
     'TSNET-OURS',

@@ -12,6 +12,10 @@ export interface PublishTarget {
   /** host addresses for a `-p` without one; both absent: every address of the host */
   hostBinding4?: string
   hostBinding6?: string
+  /** families in which the endpoint is reached at its own address: no port of the host is used */
+  direct?: ReadonlySet<Family>
+  /** name of the network, for messages */
+  network?: string
   held: HostPorts
   /** endpoint name, for messages */
   owner: string
@@ -33,15 +37,18 @@ export function resolveBindings(specs: readonly PortSpec[], target: PublishTarge
       const pairs = addressPairs(spec, target)
       const from = parseSources(spec.from ?? [])
       const asked = { spec: formatPortSpec(spec), ...(from && { from }) }
-      const bindingsAt = (hostPort: number) =>
-        pairs.map(pair => ({ protocol, ...pair, hostPort, containerPort: containerPort.first, size, ...asked }))
+      const bindingsAt = (hostPort: number): PortBinding[] =>
+        pairs.map(pair => ({
+          ...{ protocol, ...pair, hostPort: pair.direct ? containerPort.first : hostPort },
+          ...{ containerPort: containerPort.first, size, ...asked },
+        }))
       const exact = byNumber(spec)
-      if (exact) {
-        bindings.push(...bindingsAt(exact.first))
+      const hostIps = pairs.filter(({ direct }) => !direct).map(pair => pair.hostIp)
+      if (exact || hostIps.length === 0) {
+        bindings.push(...bindingsAt(exact?.first ?? containerPort.first))
         continue
       }
       const avoid = new Set(specs.filter(s => s.protocol === protocol).flatMap(s => numbersOf(byNumber(s))))
-      const hostIps = pairs.map(pair => pair.hostIp)
       const range = spec.hostPort
       const first = await held.choose({ protocol, hostIps, size, avoid, owner, ...(range && { range }) })
       for (const binding of bindingsAt(first)) {
@@ -56,14 +63,19 @@ export function resolveBindings(specs: readonly PortSpec[], target: PublishTarge
 const numbersOf = (range: { first: number; last: number } | undefined): number[] =>
   range ? Array.from({ length: sizeOf(range) }, (_, i) => range.first + i) : []
 
+type Pair = Pick<PortBinding, 'hostIp' | 'containerIp' | 'direct'>
+
 /** From which host addresses to which address of the endpoint. */
-function addressPairs(spec: PortSpec, target: PublishTarget): { hostIp: string; containerIp: string }[] {
+function addressPairs(spec: PortSpec, target: PublishTarget): Pair[] {
   const own = (family: Family) => target.addresses.map(a => a.split('/')[0] ?? a).find(a => familyOf(a) === family)
   const four = own(4)
   const six = own(6)
+  const isDirect = (family: Family): boolean => target.direct?.has(family) === true
   // Only TCP can pass from a v6 host address to a v4 container: the daemon's listener is a proxy for it.
   const behind6 = six ?? (spec.protocol === 'tcp' ? four : undefined)
   if (spec.hostIp !== undefined) {
+    const itself = own(familyOf(spec.hostIp))
+    if (itself !== undefined && isDirect(familyOf(itself))) return [directPair(itself, spec, target)]
     const containerIp = familyOf(spec.hostIp) === 4 ? four : behind6
     if (containerIp !== undefined) return [{ hostIp: spec.hostIp, containerIp }]
     const lacks = familyOf(spec.hostIp) === 4 ? 'IPv4' : 'IPv6'
@@ -72,15 +84,27 @@ function addressPairs(spec: PortSpec, target: PublishTarget): { hostIp: string; 
     )
   }
   const { host4, host6 } = defaultHostIps(target)
-  const pairs = [
-    ...(four !== undefined && host4 !== undefined ? [{ hostIp: host4, containerIp: four }] : []),
-    ...(behind6 !== undefined && host6 !== undefined ? [{ hostIp: host6, containerIp: behind6 }] : []),
-  ]
+  const via = (hostIp: string | undefined, containerIp: string | undefined): Pair[] => {
+    if (containerIp === undefined) return []
+    if (isDirect(familyOf(containerIp))) return [directPair(containerIp, spec, target)]
+    return hostIp === undefined ? [] : [{ hostIp, containerIp }]
+  }
+  // without a port of the host in IPv4, there is none for a proxy either
+  const pairs = [...via(host4, four), ...via(host6, six ?? (isDirect(4) ? undefined : behind6))]
   if (pairs.length === 0)
     throw invalid(
       `port ${formatPortSpec(spec)}: endpoint ${target.owner} has no address that a host address can lead to`,
     )
   return pairs
+}
+
+/** The port is reached at the endpoint's own address: whoever names one of the host's means that the port is nowhere else. */
+function directPair(address: string, spec: PortSpec, { network }: PublishTarget): Pair {
+  if (spec.hostIp !== undefined && !isUnspecified(spec.hostIp))
+    throw invalid(
+      `port ${formatPortSpec(spec)}: network ${network} routes IPv${familyOf(address)}, so the port would be open at ${address} instead of ${spec.hostIp}: leave the host's address out`,
+    )
+  return { hostIp: address, containerIp: address, direct: true }
 }
 
 /** A network that names a host address means that one alone; none, or `0.0.0.0` as Docker's default says it, means every address. */

@@ -3,6 +3,14 @@ import { familyOf, isLinkLocal6, isLoopback, isUnspecified } from '../ports/addr
 import { rangeOf } from '../ports/spec.js'
 import type { Element } from './elements.js'
 
+/**
+ * How a network's endpoints meet the world, for each family. nat: at the host's address, by published ports. nat-unprotected:
+ * also at their own addresses, at every port. routed: at their own addresses, at published ports, and they leave with those.
+ * isolated: not even the host is on the network.
+ */
+export const gatewayModes = ['nat', 'nat-unprotected', 'routed', 'isolated'] as const
+export type GatewayMode = (typeof gatewayModes)[number]
+
 /** What the firewall must know of a network. */
 export interface FilteredNetwork {
   /** name of the bridge link */
@@ -16,19 +24,37 @@ export interface FilteredNetwork {
   icc: boolean
   /** packets have less room here than elsewhere: TCP is told so in both directions */
   clampMss?: boolean
+  /** absent: nat */
+  modes?: Partial<Record<Family, GatewayMode>>
+  /** the host's address that traffic leaves with; absent: that of the link by which it leaves */
+  hostAddresses?: Partial<Record<Family, string>>
+  /** links of the host from which published ports are also reached at the endpoints' own addresses */
+  trusted?: readonly string[]
 }
 
 /** What the firewall must hold for a network; pure. */
 export function networkElements(network: FilteredNetwork): Element[] {
   const { bridge: link, subnets, internal, masquerade, icc, clampMss = false } = network
+  const { modes = {}, hostAddresses = {}, trusted = [] } = network
   const families = new Set(subnets.map(s => s.family))
   const elements: Element[] = [{ set: 'bridges', link }]
   if (internal) elements.push({ set: 'internal', link })
   if (clampMss) elements.push({ set: 'clamped', link })
-  if (icc) elements.push({ set: 'intra', from: link, to: link })
-  if (masquerade && !internal)
-    for (const family of families) elements.push({ set: family === 4 ? 'masquerade4' : 'masquerade6', link })
-  for (const { family, subnet } of subnets) elements.push({ set: family === 4 ? 'own_net4' : 'own_net6', link, subnet })
+  elements.push({ set: icc ? 'intra' : 'apart', from: link, to: link })
+  for (const family of families) {
+    const mode = modes[family] ?? 'nat'
+    if (masquerade && !internal && mode !== 'routed')
+      elements.push({ set: family === 4 ? 'masquerade4' : 'masquerade6', link })
+    if (mode === 'isolated') elements.push({ set: family === 4 ? 'isolated4' : 'isolated6', link })
+    if (mode === 'routed') elements.push({ set: family === 4 ? 'routed4' : 'routed6', link })
+    if (mode === 'nat-unprotected') elements.push({ set: family === 4 ? 'unprotected4' : 'unprotected6', link })
+  }
+  for (const from of trusted) elements.push({ set: 'trusted', from, to: link })
+  for (const { family, subnet } of subnets) {
+    elements.push({ set: family === 4 ? 'own_net4' : 'own_net6', link, subnet })
+    const hostIp = hostAddresses[family]
+    if (hostIp !== undefined) elements.push({ set: family === 4 ? 'snat4' : 'snat6', subnet, hostIp })
+  }
   return elements
 }
 
@@ -45,9 +71,9 @@ export const bindingElements = (binding: PortBinding): Element[] => [
   ...clientElements(binding),
 ]
 
-/** None for a binding that is not `isRouted`. */
+/** None for a binding that is not `isRouted`, and none for one that needs no redirection (open-ports.ts). */
 function redirectElements(binding: PortBinding): Element[] {
-  if (!isRouted(binding)) return []
+  if (!isRouted(binding) || binding.direct) return []
   const published = isOntoItself(binding) ? [rangeElement(binding)] : portElements(binding)
   return familyOf(binding.hostIp) === 4 && isLoopback(binding.hostIp)
     ? [...published, loopbackElement(binding)]
@@ -75,8 +101,8 @@ function portElements({ protocol, hostIp, hostPort, containerIp, containerPort, 
 }
 
 /** Who may use the port, where not everybody may: whichever way it is carried. */
-function clientElements({ protocol, hostIp, hostPort, size, from }: PortBinding): Element[] {
-  if (from === undefined) return []
+function clientElements({ protocol, hostIp, hostPort, size, from, direct }: PortBinding): Element[] {
+  if (from === undefined || direct) return []
   const family = familyOf(hostIp)
   const at = {
     protocol,

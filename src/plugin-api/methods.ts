@@ -59,8 +59,8 @@ const table: Record<string, Method> = {
 
   'NetworkDriver.GetCapabilities': constant(networkCapabilities),
   'NetworkDriver.GwAllocCheck': method(wire.gwAllocCheck, ({ Options }, docker) => {
-    const skip = docker.skipsGateway(Options.user)
-    return { SkipIPv4: skip, SkipIPv6: skip }
+    const skip = docker.skipsGateway(Options.user, Options.internal)
+    return { SkipIPv4: skip[4], SkipIPv6: skip[6] }
   }),
   'NetworkDriver.AllocateNetwork': method(wire.allocateNetwork, nothing),
   'NetworkDriver.FreeNetwork': method(wire.freeNetwork, nothing),

@@ -53,8 +53,13 @@ export const specOf = ({ spec, protocol, hostIp, hostPort, containerPort, size }
     containerPort: rangeOf(containerPort, size),
   })
 
-/** Whether two bindings cannot be there at the same time: they have a host port in common, at one address or at every one. */
+/**
+ * Whether two bindings cannot be there at the same time: they have a host port in common, at one address or at every one. What
+ * needs no port of the host is in nobody's way.
+ */
 export const clash = (a: PortBinding, b: PortBinding): boolean =>
+  !a.direct &&
+  !b.direct &&
   a.protocol === b.protocol &&
   a.hostPort < b.hostPort + b.size &&
   b.hostPort < a.hostPort + a.size &&

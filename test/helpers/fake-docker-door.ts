@@ -7,7 +7,7 @@ import type {
   DockerPoolGrant,
   DockerPoolRequest,
 } from '../../src/cnm/specs.js'
-import type { PortSpec } from '../../src/cnm/types.js'
+import type { Family, PortSpec } from '../../src/cnm/types.js'
 import { notFound } from '../../src/errors.js'
 
 type Verb = keyof DockerDoor
@@ -54,8 +54,8 @@ export class FakeDockerDoor implements DockerDoor {
     return this.calls.map(([verb]) => verb)
   }
 
-  skipsGateway({ driver }: Record<string, string>): boolean {
-    return driver === 'macvlan'
+  skipsGateway({ driver }: Record<string, string>): Record<Family, boolean> {
+    return { 4: driver === 'macvlan', 6: driver === 'macvlan' }
   }
 
   async #take(verb: Verb, args: unknown[], effect: () => void = () => {}): Promise<void> {

@@ -25,6 +25,28 @@ export const ask = (from: Vantage, protocol: Transport, address: string, port: n
 export const isClosed = (from: Vantage, protocol: Transport, address: string, port: number): boolean =>
   askWithin(1, from, protocol, address, port) === undefined
 
+/**
+ * Ask many at once, each written `tcp 192.0.2.1 80`: what answers, with the client's address as it sees it (`web 192.0.2.9`), or
+ * `nothing`, which is waited for a second and a half. Whoever is asked twice for want of an answer had the time that a busy machine needs.
+ */
+export async function askAll(from: Vantage, targets: readonly string[]): Promise<Record<string, string>> {
+  const got: Record<string, string> = {}
+  const script = targets
+    .map((target, i) => {
+      const [protocol = '', address = '', port = ''] = target.split(' ')
+      const to = `${protocol.toUpperCase()}:${address.includes(':') ? `[${address}]` : address}:${port}`
+      const patience = protocol === 'tcp' ? ',connect-timeout=1.5' : ''
+      return `socat -t0.1 -T1.5 ${to}${patience} SYSTEM:'echo hello; head -n 1 >&3' 3>&1 2>/dev/null | sed 's/^/${i} /' &`
+    })
+    .join('\n')
+  for (const line of from.tryRun('sh', '-c', `${script}\nwait`).stdout.split('\n')) {
+    const [, i = '', text = ''] = /^(\d+) (.*)$/.exec(line) ?? []
+    const answer = parseAnswer(text)
+    if (answer !== undefined) got[targets[Number(i)] ?? ''] = `${answer.name} ${answer.peer}`
+  }
+  return Object.fromEntries(targets.map(target => [target, got[target] ?? 'nothing']))
+}
+
 type Transport = 'tcp' | 'udp'
 
 function askWithin(

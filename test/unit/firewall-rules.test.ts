@@ -33,9 +33,24 @@ describe('the elements of a network', () => {
   const intra = 'intra "br-a" . "br-a"'
   it.each<[string, Partial<FilteredNetwork>, string[]]>([
     ['as it comes', {}, ['bridges "br-a"', intra, ...both, ...own]],
-    ['with icc off', { icc: false }, ['bridges "br-a"', ...both, ...own]],
+    ['with icc off', { icc: false }, ['bridges "br-a"', 'apart "br-a" . "br-a"', ...both, ...own]],
     ['without masquerade', { masquerade: false }, ['bridges "br-a"', intra, ...own]],
     ['internal, never masqueraded', { internal: true }, ['bridges "br-a"', 'internal "br-a"', intra, ...own]],
+    [
+      'routed in one family, unprotected in the other',
+      { modes: { 4: 'routed', 6: 'nat-unprotected' } },
+      ['bridges "br-a"', intra, 'routed4 "br-a"', both[1]!, 'unprotected6 "br-a"', ...own],
+    ],
+    [
+      'isolated',
+      { internal: true, modes: { 4: 'isolated', 6: 'isolated' } },
+      ['bridges "br-a"', 'internal "br-a"', intra, 'isolated4 "br-a"', 'isolated6 "br-a"', ...own],
+    ],
+    [
+      'that trusts a link, and leaves with an address of its own choice',
+      { trusted: ['eth1'], hostAddresses: { 4: '192.0.2.7' } },
+      ['bridges "br-a"', intra, ...both, 'trusted "eth1" . "br-a"', own[0]!, 'snat4 10.20.0.0/24 : 192.0.2.7', own[1]!],
+    ],
     ['of IPv4 alone', { subnets: network.subnets.slice(0, 1) }, ['bridges "br-a"', intra, both[0]!, own[0]!]],
   ])('%s', (_, over, want) => {
     expect(texts(networkElements({ ...network, ...over }))).toEqual(want)
@@ -79,6 +94,7 @@ describe('the elements of a published port', () => {
     ['from IPv6 to IPv4: none, the proxy serves it', { hostIp: '::' }, []],
     ['at ::1: none, the proxy serves it', { ...six, hostIp: '::1' }, []],
     ['at a link-local address: none, the proxy serves it', { ...six, hostIp: 'fe80::1' }, []],
+    ['at its own address: none', { hostIp: '10.20.0.2', hostPort: 80, direct: true, from: ['192.0.2.0/24'] }, []],
   ])('%s', (_, over, want) => {
     expect(texts(bindingElements({ ...binding, ...over }))).toEqual(want)
   })
@@ -125,14 +141,15 @@ describe('ruleset.nft', () => {
 
   it('has chains whose rules are counted a line each', () => {
     expect(Object.fromEntries(rulesOf(ruleset))).toEqual({
-      guard: 4,
+      guard: 6,
       clamp: 2,
       prerouting: 2,
       output: 1,
       clients: 2,
       publish: 10,
-      postrouting: 5,
-      forward: 9,
+      postrouting: 7,
+      forward: 17,
+      open: 4,
       ours: 2,
     })
   })

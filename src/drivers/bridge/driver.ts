@@ -1,10 +1,11 @@
-import type { Network } from '../../cnm/types.js'
+import type { Family, Network } from '../../cnm/types.js'
 import { conflict, invalid } from '../../errors.js'
 import { shortId } from '../../names.js'
 import { hostOverlap, withPrefixLength } from '../../net/subnets.js'
 import { helpOf, parseOptions } from '../../options.js'
 import { BridgedDriver } from '../bridged/driver.js'
 import { type BridgeShape, refuseForeign } from '../bridged/links.js'
+import { checkModes, modeOf } from '../bridged/modes.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { checkNetworkRoutes } from '../routes.js'
 import { type BridgeOptions, bridgeOptions } from './options.js'
@@ -30,9 +31,16 @@ class BridgeDriver extends BridgedDriver<BridgeOptions> {
   protected shapeOf(network: BridgeNetwork): BridgeShape {
     const addresses = network.subnets.flatMap(({ family, gateway, subnet }) => {
       if (gateway === undefined || (family === 4 && network.options.inhibit_ipv4)) return []
+      if (modeOf(network, family) === 'isolated') return []
       return [{ address: withPrefixLength(gateway, subnet) }]
     })
     return { name: bridgeNameOf(network), addresses, settings: {} }
+  }
+
+  /** Without the host on it, nor a way out, the network has nothing for an address of a gateway to be on. */
+  hasGateway(network: Pick<BridgeNetwork, 'options' | 'internal'>, family: Family): boolean {
+    if (modeOf(network, family) === 'isolated') return false
+    return !(family === 4 && network.options.inhibit_ipv4 && network.internal)
   }
 
   protected linksOf(network: BridgeNetwork): string[] {
@@ -55,5 +63,6 @@ class BridgeDriver extends BridgedDriver<BridgeOptions> {
     if (network.options.mtu < 1280 && network.subnets.some(({ family }) => family === 6))
       throw invalid(`option mtu=${network.options.mtu} is too small for IPv6, which needs 1280`)
     checkNetworkRoutes(network, network.options.routes)
+    checkModes(network)
   }
 }

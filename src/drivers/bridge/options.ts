@@ -1,5 +1,6 @@
 import { checkLinkName } from '../../names.js'
 import { type OptionsOf, option, parseBoolean, parseWhole } from '../../options.js'
+import { modeOptions } from '../bridged/modes.js'
 import { bridgedOptions } from '../bridged/options.js'
 
 const { icc, masquerade, host_binding, ifprefix, routes, internal } = bridgedOptions
@@ -20,6 +21,7 @@ export const bridgeOptions = {
   }),
   icc,
   masquerade,
+  ...modeOptions,
   host_binding,
   ifprefix,
   inhibit_ipv4: option({

@@ -2,7 +2,7 @@ import type { Attachment, Replaced, Step, WantedNetwork, Wiring } from '../../cn
 import type { Endpoint, Family, Network, PortBinding, PortSpec } from '../../cnm/types.js'
 import { invalid } from '../../errors.js'
 import { type Element, keyOf } from '../../firewall/elements.js'
-import { bindingElements, type FilteredNetwork, networkElements } from '../../firewall/rules.js'
+import { type FilteredNetwork, networkElements } from '../../firewall/rules.js'
 import { addressOf, holds } from '../../net/subnets.js'
 import { openNetns } from '../../netlink/netns.js'
 import { linkAdd } from '../../netlink/requests.js'
@@ -11,7 +11,7 @@ import { diff } from '../../reconcile.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { forwardingSteps } from '../forwarding.js'
 import { isMarked, isMarkOf, markOf } from '../mark.js'
-import { holdSteps, publishPorts, revokePorts } from '../publishing.js'
+import { holdSteps, type PublishingNetwork, portElements, publishPorts, revokePorts } from '../publishing.js'
 import { networkRoutes } from '../routes.js'
 import {
   type BridgedNetwork,
@@ -22,6 +22,7 @@ import {
   peerLinkName,
   portOf,
 } from './links.js'
+import { directFamilies, modesOf } from './modes.js'
 import type { BridgedOptions } from './options.js'
 
 /**
@@ -46,7 +47,12 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   protected filtered(network: Network<Options>): FilteredNetwork {
     const { masquerade, icc } = network.options
     const { subnets, internal } = network
-    return { bridge: this.shapeOf(network).name, subnets, internal, masquerade, icc }
+    return { bridge: this.shapeOf(network).name, subnets, internal, masquerade, icc, modes: modesOf(network) }
+  }
+
+  /** Pure. */
+  protected publishing(network: Network<Options>): PublishingNetwork {
+    return { name: network.name, hostBinding: network.options.host_binding, direct: directFamilies(network) }
   }
 
   ifnamePrefix(network: Network<Options>): string {
@@ -143,11 +149,11 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     replaced?: Replaced,
   ): Promise<PortBinding[]> {
     if (network.internal) throw invalid(`network ${network.name} is internal: it publishes no ports`)
-    return await publishPorts(this.deps, { hostBinding: network.options.host_binding }, endpoint, ports, replaced)
+    return await publishPorts(this.deps, this.publishing(network), endpoint, ports, replaced)
   }
 
-  revoke(_network: Network<Options>, _endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void> {
-    return revokePorts(this.deps, bindings)
+  revoke(network: Network<Options>, endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void> {
+    return revokePorts(this.deps, this.publishing(network), endpoint, bindings)
   }
 
   async plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]> {
@@ -179,7 +185,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   elements(wanted: readonly WantedNetwork<Options>[]): Element[] {
     return wanted.flatMap(({ network, endpoints }) => [
       ...networkElements(this.filtered(network)),
-      ...endpoints.flatMap(({ endpoint }) => endpoint.bindings.flatMap(bindingElements)),
+      ...endpoints.flatMap(({ endpoint }) => portElements(this.publishing(network), endpoint.bindings)),
     ])
   }
 }

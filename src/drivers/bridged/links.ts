@@ -9,6 +9,7 @@ import { addressAdd, addressDelete, linkAdd, linkSet, type Requests } from '../.
 import { readSysctl, writeSysctl } from '../../netlink/sysctl.js'
 import { diff } from '../../reconcile.js'
 import { isMarked, isMarkOf, markOf } from '../mark.js'
+import { modeOf } from './modes.js'
 import type { BridgedOptions } from './options.js'
 
 export type BridgedNetwork = Network<BridgedOptions>
@@ -114,7 +115,7 @@ function differences(
 const keyOf = ({ address, deprecated = false }: BridgeAddress): string => `${address} ${deprecated}`
 
 function bridgeSysctls(network: BridgedNetwork, name: string): Record<string, string> {
-  const ipv6 = network.subnets.some(({ family }) => family === 6)
+  const ipv6 = network.subnets.some(({ family }) => family === 6) && modeOf(network, 6) !== 'isolated'
   return {
     // lets the host reach ports published on 127.0.0.1; the ruleset drops such packets from anywhere else
     [`net.ipv4.conf.${name}.route_localnet`]: '1',

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { ifprefixOption, type OptionsOf, option, parseBoolean } from '../../options.js'
 import { routesOption } from '../routes.js'
+import type { ModeOptions } from './modes.js'
 
 /** Of every kind of network whose endpoints are ports of a bridge in the host's namespace. */
 export const bridgedOptions = {
@@ -35,7 +36,7 @@ export const bridgedOptions = {
 export type BridgedOptions = OptionsOf<typeof bridgedOptions> & {
   /** bytes */
   mtu: number
-}
+} & Partial<ModeOptions>
 
 function parseHostAddress(text: string): string {
   if (isIP(text) === 0) throw new Error('must be an IP address')
