@@ -3,12 +3,12 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { type ClusterHost, type ClusterWorld, keyPrefix } from './cluster-world.js'
 import { socketPath } from './host.js'
-import { repo } from './machine.js'
+import { type Machine, repo } from './machine.js'
 
 // What things cost a daemon and etcd, for the measurements.
 
 /** Of a host's daemon: memory in MiB, and seconds of processor time since it began. */
-export function usageOf(host: ClusterHost): { memoryMiB: number; cpuSeconds: number } {
+export function usageOf(host: Machine): { memoryMiB: number; cpuSeconds: number } {
   const pid = host.run('pgrep', '-of', 'tsnet.js daemon').trim()
   const kiB = Number(/VmRSS:\s+(\d+)/.exec(host.run('cat', `/proc/${pid}/status`))?.[1])
   const ticks = host.run('cat', `/proc/${pid}/stat`).split(') ')[1]!.split(' ')
