@@ -3,16 +3,17 @@ import { closeSync, openSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { createApiServer } from './api/server.js'
-import type { DaemonOptions } from './cli/daemon-options.js'
+import { type DaemonOptions, tlsOf } from './cli/daemon-options.js'
 import { placesOf, pluginSocketOf } from './cli/places.js'
 import { Controller } from './cnm/controller.js'
 import { EventLog } from './cnm/event-log.js'
 import { ensureFixedNetworks } from './cnm/networks.js'
 import { State } from './cnm/state.js'
 import { type ClusterParts, openCluster, refuseWithoutCluster } from './daemon-cluster.js'
+import { changeOptions } from './daemon-reload.js'
 import { createDiagnosis } from './diagnosis/diagnosis.js'
 import type { DoctorDeps } from './diagnosis/doctor.js'
-import { ensureDirectory } from './directories.js'
+import { checkTrusted, ensureDirectory } from './directories.js'
 import { DockerWatch } from './dns/docker.js'
 import { NameServer } from './dns/server.js'
 import { DockerContainers } from './dockerd/containers.js'
@@ -38,11 +39,15 @@ import { createPluginServer } from './plugin-api/server.js'
 import { KernelNamespaces } from './sandbox/namespaces.js'
 import { openLmdb } from './store/lmdb.js'
 import { absent, put, type Store, StoreConflict } from './store/store.js'
+import { takeInheritedSockets } from './systemd/activation.js'
+import { openServiceManager } from './systemd/notify.js'
 import { type Undo, withUndo } from './undo.js'
 import { packageVersion } from './version.js'
 import { watchHost } from './watch.js'
 
 export interface Daemon {
+  /** Take what can be changed while it runs; the log says what cannot. */
+  reload(read: () => Promise<DaemonOptions>): Promise<void>
   /** Stop answering; what has been built goes on working. */
   stop(): Promise<void>
 }
@@ -55,6 +60,9 @@ export function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const log = createLog(options.logLevel)
   const startedMs = performance.now()
   return withUndo(async undo => {
+    const inherited = takeInheritedSockets(process.env)
+    const manager = openServiceManager(process.env)
+    undo.add('end the watchdog', () => manager.close())
     const { controller, events, parts, doctor } = await build(options, log, undo)
     const report = await controller.reconcile({ dryRun: false })
     parts?.start(controller)
@@ -65,11 +73,21 @@ export function startDaemon(options: DaemonOptions): Promise<Daemon> {
       ...{ plugin: pluginName, dockerSocket },
     }
     const diagnosis = createDiagnosis(doctor)
-    const api = await createApiServer({ cnm: controller, diagnosis, log, socketPath: options.socket, version: about })
+    const group = { name: options.socketGroup ?? 'docker', required: options.socketGroup !== undefined }
+    const { listen: address } = options
+    const tls = tlsOf(options)
+    const api = await createApiServer({
+      ...{ cnm: controller, diagnosis, log, socketPath: options.socket, group, version: about },
+      ...(inherited.api !== undefined && { inherited: inherited.api }),
+      ...(address !== undefined && tls !== undefined && { tcp: { address, tls } }),
+    })
     undo.add('close the API', () => api.close())
     undo.add('end the readers of events', () => events.close())
     // last: from this moment on dockerd may ask anything, and asks our capabilities only once
-    const pluginServer = await createPluginServer({ cnm: controller, log, socketPath: plugin })
+    const pluginServer = await createPluginServer({
+      ...{ cnm: controller, log, socketPath: plugin, group },
+      ...(inherited.plugin !== undefined && { inherited: inherited.plugin }),
+    })
     undo.add('close the plugin socket', () => pluginServer.close())
     const docker = new DockerWatch({
       socketPath: options.dockerSocket,
@@ -81,7 +99,19 @@ export function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const { changes, failures } = report
     const ms = Math.round(performance.now() - startedMs)
     log.info({ socket: options.socket, plugin, changes: changes.length, failures: failures.length, ms }, 'ready')
-    return { stop: () => stop(undo, log) }
+    manager.ready('answering')
+    let current = options
+    return {
+      reload: async read => {
+        manager.reloading()
+        current = await changeOptions(current, read, { log, renewTls: files => api.renewTls(files) })
+        manager.ready('answering')
+      },
+      stop: async () => {
+        manager.stopping()
+        await stop(undo, log)
+      },
+    }
   })
 }
 
@@ -197,6 +227,7 @@ function claimNetns(): Promise<{ close(): void }> {
 /** One writer: a daemon in another namespace with the same directory would not see our changes. flock(2) ends with the process. */
 function lockStateDir(stateDir: string): () => void {
   ensureDirectory(stateDir, 0o700)
+  checkTrusted(stateDir)
   const fd = openSync(stateDir, 'r')
   try {
     flock(fd, lockExclusive | lockNonBlocking)

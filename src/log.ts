@@ -12,8 +12,13 @@ export interface Log {
   child(fields: object): Log
 }
 
+/** The log of the daemon, of which more or less can be said while it runs. */
+export interface AdjustableLog extends Log {
+  level: string
+}
+
 /** JSON lines on stderr, written synchronously: a daemon that is killed has said what it did (and no worker thread enters namespaces). */
-export const createLog = (level: LogLevel): Log =>
+export const createLog = (level: LogLevel): AdjustableLog =>
   pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }))
 
 /** For tests and tools that have nobody to tell. */

@@ -1,27 +1,66 @@
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:http'
 import express, { type NextFunction, type Request, type Response } from 'express'
-import { httpStatusOf, invalid, kindOf, messageOf, notFound } from '../errors.js'
+import { httpStatusOf, invalid, kindOf, messageOf, notFound, unavailable } from '../errors.js'
 import type { Log } from '../log.js'
-import { listenUnix } from '../net/unix-server.js'
+import { type ConnectionOptions, patience } from '../net/connections.js'
+import type { TcpAddress, TlsFiles } from '../net/tls.js'
+import { listenTls, type TlsServer } from '../net/tls-server.js'
+import { type Group, listenUnix } from '../net/unix-server.js'
 import { type Deps, type Route, routes } from './routes.js'
 import { parseBody } from './schemas.js'
 
 /** The largest body that is read. A network with every option set is a few kilobytes. */
 const maxBodyBytes = 1 << 20
 
+/** A reader of events keeps its connection for as long as it likes, so they may not have all of them. */
+const maxReaders = 128
+const connections: ConnectionOptions = {
+  max: 512,
+  refusal: (status, message) => ({ error: { kind: status === 503 ? 'Unavailable' : 'InvalidParameter', message } }),
+}
+
 export interface ApiServerDeps extends Deps {
   log: Log
   socketPath: string
+  /** who may use the socket, besides root */
+  group?: Group
+  /** the descriptor of a socket that listens at the path already */
+  inherited?: number
+  /** where the API listens besides */
+  tcp?: { address: TcpAddress; tls: TlsFiles }
+}
+
+export interface ApiServer {
+  /** Take certificates that were replaced. @throws {NetError} InvalidParameter: all stays as it was */
+  renewTls(files: TlsFiles): void
+  close(): Promise<void>
 }
 
 /**
- * Serve the REST API on a unix socket, readable and writable for root and group docker: who can speak to it can already
- * become root through dockerd. Errors are `{ "error": { "kind", "message" } }` with the status of src/errors.ts.
+ * Serve the REST API on a unix socket, readable and writable for root and a group (docker: who can speak to it can already
+ * become root through dockerd), and where it is wanted on TCP with certificates on both sides.
+ * Errors are `{ "error": { "kind", "message" } }` with the status of src/errors.ts.
  */
-export async function createApiServer(deps: ApiServerDeps): Promise<{ close(): Promise<void> }> {
-  const server = createServer(createApp(deps, routes))
-  return await listenUnix(server, deps.socketPath, { mode: 0o660, group: 'docker' })
+export async function createApiServer(deps: ApiServerDeps): Promise<ApiServer> {
+  const { socketPath, group, inherited, tcp } = deps
+  const app = createApp(deps, routes)
+  const unix = await listenUnix(createServer(patience, app), socketPath, {
+    ...{ mode: 0o660, groupEnters: true, connections },
+    ...(group !== undefined && { group }),
+    ...(inherited !== undefined && { inherited }),
+  })
+  let tls: TlsServer | undefined
+  try {
+    if (tcp !== undefined) tls = await listenTls(app, tcp.address, tcp.tls, connections)
+  } catch (error) {
+    await unix.close()
+    throw error
+  }
+  return {
+    renewTls: files => tls?.renew(files),
+    close: async () => void (await Promise.all([unix.close(), tls?.close()])),
+  }
 }
 
 /** The application without its socket. `table` is a parameter so that a test can add a row that fails. */
@@ -36,7 +75,8 @@ export function createApp(deps: Deps & { log: Log }, table: readonly Route[]): e
   })
   // Any content type: curl says x-www-form-urlencoded unless told otherwise.
   app.use(express.json({ limit: maxBodyBytes, type: () => true, strict: false }))
-  for (const row of table) app[row.method](row.path, handle(deps, row))
+  const readers = new Set<Response>()
+  for (const row of table) app[row.method](row.path, handle(deps, row, readers))
   app.use((request: Request) => {
     throw notFound(`there is no ${request.method} ${request.path}`)
   })
@@ -46,22 +86,34 @@ export function createApp(deps: Deps & { log: Log }, table: readonly Route[]): e
   return app
 }
 
-const handle = (deps: Deps & { log: Log }, row: Route) => async (request: Request, response: Response) => {
-  const sent = row.method === 'get' ? request.query : request.body
-  const body = row.body === undefined ? undefined : parseBody(row.body, sent === undefined ? {} : sent)
-  const gone = new AbortController()
-  response.once('close', () => gone.abort())
-  const result = await row.handler(deps, { ref: String(request.params.ref ?? ''), body, signal: gone.signal })
-  const status = result === undefined ? 204 : (row.status ?? 200)
-  response.status(status)
-  if (result === undefined) response.end()
-  else if (isIterated(result)) await sendLines(response, result)
-  else response.json(result)
-  deps.log.info(fieldsOf(response, { outcome: 'ok' }), `${request.method} ${request.path}`)
-}
+type Readers = Set<Response>
+const handle =
+  (deps: Deps & { log: Log }, row: Route, readers: Readers) => async (request: Request, response: Response) => {
+    const sent = row.method === 'get' ? request.query : request.body
+    const body = row.body === undefined ? undefined : parseBody(row.body, sent === undefined ? {} : sent)
+    const gone = new AbortController()
+    response.once('close', () => gone.abort())
+    const result = await row.handler(deps, { ref: String(request.params.ref ?? ''), body, signal: gone.signal })
+    const status = result === undefined ? 204 : (row.status ?? 200)
+    response.status(status)
+    if (result === undefined) response.end()
+    else if (isIterated(result)) await keepReader(readers, response, () => sendLines(response, result))
+    else response.json(result)
+    deps.log.info(fieldsOf(response, { outcome: 'ok' }), `${request.method} ${request.path}`)
+  }
 
 const isIterated = (result: unknown): result is AsyncIterable<unknown> =>
   typeof result === 'object' && result !== null && Symbol.asyncIterator in result
+
+async function keepReader(readers: Readers, response: Response, send: () => Promise<void>): Promise<void> {
+  if (readers.size >= maxReaders) throw unavailable(`there are ${maxReaders} readers of events already`)
+  readers.add(response)
+  try {
+    await send()
+  } finally {
+    readers.delete(response)
+  }
+}
 
 /** Each object when it comes, at the pace at which the client reads; ends when the objects do or the client goes. */
 async function sendLines(response: Response, objects: AsyncIterable<unknown>): Promise<void> {

@@ -1,12 +1,14 @@
-import { Agent, request } from 'node:http'
+import { Agent, type IncomingMessage, type RequestOptions, request } from 'node:http'
 import { createInterface } from 'node:readline'
 import { forbidden, isErrorKind, NetError, unavailable } from '../errors.js'
+import { readTlsFiles } from '../net/tls.js'
+import type { Target } from './target.js'
 
 /** The REST API as the CLI uses it. The connection stays open between calls, without keeping the process alive. */
 export class Client {
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  #sender: Promise<Sender> | undefined
 
-  constructor(readonly socketPath: string) {}
+  constructor(readonly target: Target) {}
 
   get<T>(...path: string[]): Promise<T> {
     return this.#call<T>('GET', path)
@@ -32,15 +34,11 @@ export class Client {
     signal: AbortSignal,
   ): Promise<void> {
     const words = new URLSearchParams(query).toString()
+    const { send } = await this.#open()
     await new Promise<void>((resolve, reject) => {
       const failed = (error: NodeJS.ErrnoException) => (signal.aborted ? resolve() : reject(this.#explain(error)))
-      const options = {
-        socketPath: this.socketPath,
-        path: `/v1/${path}${words && `?${words}`}`,
-        agent: false as const,
-        signal,
-      }
-      const outgoing = request(options, response => {
+      const options = { path: `/v1/${path}${words && `?${words}`}`, agent: false as const, signal }
+      const outgoing = send(options, response => {
         if (response.statusCode !== 200) {
           let text = ''
           response.setEncoding('utf8').on('data', (part: string) => {
@@ -75,22 +73,23 @@ export class Client {
     try {
       answer = text === '' ? undefined : JSON.parse(text)
     } catch (error) {
-      throw unavailable(`what answers on ${this.socketPath} is not a tsnet daemon`, { cause: error })
+      throw unavailable(`what answers on ${this.target.name} is not a tsnet daemon`, { cause: error })
     }
     if (status < 300) return answer as T
     const { kind, message } = (answer as { error?: { kind?: unknown; message?: unknown } } | undefined)?.error ?? {}
     if (isErrorKind(kind)) throw new NetError(kind, String(message))
-    throw unavailable(`what answers on ${this.socketPath} is not a tsnet daemon: it says ${status} to ${method}`)
+    throw unavailable(`what answers on ${this.target.name} is not a tsnet daemon: it says ${status} to ${method}`)
   }
 
-  #send(method: string, path: string, body?: object): Promise<{ status: number; text: string }> {
+  async #send(method: string, path: string, body?: object): Promise<{ status: number; text: string }> {
+    const { send, agent } = await this.#open()
     const payload = body === undefined ? undefined : JSON.stringify(body)
     // without the length Node sends the body of a DELETE as if it were the next request
     const headers =
       payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }
     return new Promise((resolve, reject) => {
       const failed = (error: NodeJS.ErrnoException) => reject(this.#explain(error))
-      const outgoing = request({ socketPath: this.socketPath, method, path, headers, agent: this.#agent }, response => {
+      const outgoing = send({ method, path, headers, agent }, response => {
         let text = ''
         response.setEncoding('utf8')
         response.on('data', (part: string) => {
@@ -104,8 +103,15 @@ export class Client {
     })
   }
 
+  #open(): Promise<Sender> {
+    this.#sender ??= senderTo(this.target)
+    return this.#sender
+  }
+
   #explain(error: NodeJS.ErrnoException): NetError {
-    const path = this.socketPath
+    const path = this.target.name
+    if ('tcp' in this.target)
+      return unavailable(`the daemon on ${path} cannot be reached: ${error.message}`, { cause: error })
     switch (error.code) {
       case 'ENOENT':
       case 'ENOTDIR':
@@ -124,4 +130,25 @@ export class Client {
         return unavailable(`the daemon on ${path} cannot be reached: ${error.message}`, { cause: error })
     }
   }
+}
+
+/** How requests get to the daemon. */
+interface Sender {
+  send(options: RequestOptions, answered: (response: IncomingMessage) => void): ReturnType<typeof request>
+  agent: Agent
+}
+
+const agentOptions = { keepAlive: true, maxSockets: 1 }
+
+/** What TLS needs is loaded only where it is used. @throws {NetError} InvalidParameter: a file that cannot be read */
+async function senderTo(target: Target): Promise<Sender> {
+  if ('socketPath' in target) {
+    const { socketPath } = target
+    const agent = new Agent(agentOptions)
+    return { agent, send: (options, answered) => request({ socketPath, ...options }, answered) }
+  }
+  const https = await import('node:https')
+  const place = { ...target.tcp, ...readTlsFiles(target.tls), minVersion: 'TLSv1.2' } as const
+  const agent = new https.Agent(agentOptions)
+  return { agent, send: (options, answered) => https.request({ ...place, ...options }, answered) }
 }

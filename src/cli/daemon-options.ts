@@ -6,13 +6,22 @@ import { invalid } from '../errors.js'
 import type { LogLevel } from '../log.js'
 import { checkLinkName } from '../names.js'
 import { suggestion } from '../nearest.js'
+import { formatTcpAddress, parseTcpAddress, requireTls, type TcpAddress, type TlsFiles } from '../net/tls.js'
 import { type EtcdOptions, parseEtcdUrl } from '../store/etcd-url.js'
-import { defaultSocket } from './session.js'
+import { defaultSocket } from './target.js'
 
 /** What the daemon is told: flags of `tsnet daemon`, or lines of its configuration file under the same names. */
 export interface DaemonOptions {
   /** absolute path of the API's socket */
   socket: string
+  /** who may use the sockets besides root; undefined: docker, where there is such a group */
+  socketGroup: string | undefined
+  /** where the API listens besides */
+  listen: TcpAddress | undefined
+  /** absolute paths of PEM files, all of them or none */
+  tlsCa: string | undefined
+  tlsCert: string | undefined
+  tlsKey: string | undefined
   /** absolute path of the directory in which dockerd looks for plugin sockets */
   pluginDir: string
   /** what `docker network create -d` is given */
@@ -70,6 +79,45 @@ export const daemonOptionTable: { [K in keyof DaemonOptions]: DaemonOption<Daemo
     placeholder: 'PATH',
     help: 'where the API listens (also TSNET_SOCKET)',
     default: defaultSocket,
+    parse: absolute,
+  },
+  socketGroup: {
+    flag: 'socket-group',
+    placeholder: 'GROUP',
+    help: 'who may use the sockets besides root: who may can become root; docker is left out where there is no such group',
+    default: undefined,
+    defaultText: 'docker',
+    parse: text => {
+      if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/.test(text)) throw invalid(`"${text}" is no name of a group`)
+      return text
+    },
+  },
+  listen: {
+    flag: 'listen',
+    placeholder: 'tcp://ADDRESS:PORT',
+    help: 'where the API listens besides, for clients with a certificate',
+    default: undefined,
+    parse: parseTcpAddress,
+  },
+  tlsCa: {
+    flag: 'tls-ca',
+    placeholder: 'FILE',
+    help: 'of --listen: who signs the certificates of clients',
+    default: undefined,
+    parse: absolute,
+  },
+  tlsCert: {
+    flag: 'tls-cert',
+    placeholder: 'FILE',
+    help: "of --listen: the daemon's certificate",
+    default: undefined,
+    parse: absolute,
+  },
+  tlsKey: {
+    flag: 'tls-key',
+    placeholder: 'FILE',
+    help: 'of --listen: the key of that certificate',
+    default: undefined,
     parse: absolute,
   },
   pluginDir: {
@@ -178,7 +226,15 @@ export function parseDaemonOptions(...sources: Readonly<Record<string, string>>[
     const text = sources.map(source => source[row.flag]).find(found => found !== undefined)
     return [key, text === undefined ? row.default : row.parse(text)]
   })
-  return Object.fromEntries(values) as DaemonOptions
+  const options = Object.fromEntries(values) as DaemonOptions
+  tlsOf(options)
+  return options
+}
+
+/** Of `--listen`. @throws {NetError} InvalidParameter: certificates without an address, or an address without them */
+export function tlsOf({ listen, tlsCa: ca, tlsCert: cert, tlsKey: key }: DaemonOptions): TlsFiles | undefined {
+  const names = { address: '--listen', ca: '--tls-ca', cert: '--tls-cert', key: '--tls-key' }
+  return requireTls(listen && formatTcpAddress(listen), { ca, cert, key }, names)
 }
 
 export function addDaemonOptions(command: Command): Command {

@@ -1,20 +1,22 @@
 import { readFileSync, statSync } from 'node:fs'
 import { forbidden, invalid, messageOf, within } from '../errors.js'
 import { suggestion } from '../nearest.js'
-import { daemonOptionTable, defaultConfigFile, parseDaemonOptions } from './daemon-options.js'
+import { type DaemonOptions, daemonOptionTable, defaultConfigFile, parseDaemonOptions } from './daemon-options.js'
 
 /** What a process may call itself over its arguments, which everybody can read (proc_pid_cmdline(5)). */
 const title = 'tsnet daemon'
 
 /**
- * Run the daemon until SIGTERM or SIGINT.
+ * Run the daemon until SIGTERM or SIGINT; SIGHUP has it read the configuration file again.
  * @param flags what was given on the command line, by flag name
  * @param configFile absent: the default file, if there is one
  */
 export async function runDaemon(flags: Record<string, string>, configFile: string | undefined): Promise<void> {
   if (hasPassword(flags)) process.title = title
   const environment = process.env.TSNET_SOCKET ? { socket: process.env.TSNET_SOCKET } : {}
-  const options = parseDaemonOptions(flags, environment, await readConfigFile(configFile))
+  const read = async (): Promise<DaemonOptions> =>
+    parseDaemonOptions(flags, environment, await readConfigFile(configFile))
+  const options = await read()
   if (process.geteuid?.() !== 0)
     throw forbidden('the daemon must run as root: it makes namespaces, links and firewall rules')
   const { startDaemon } = await import('../daemon.js')
@@ -22,7 +24,13 @@ export async function runDaemon(flags: Record<string, string>, configFile: strin
     process.once('SIGTERM', resolve)
     process.once('SIGINT', resolve)
   })
-  const daemon = await startDaemon(options)
+  // one that comes while we start has what we start with; two at once are one after the other
+  let last = Promise.resolve()
+  const started = startDaemon(options)
+  process.on('SIGHUP', () => {
+    last = last.then(async () => (await started).reload(read)).catch(() => undefined)
+  })
+  const daemon = await started
   await stopped
   await daemon.stop()
   // What is left open (a kernel event socket, a database handle) must not keep a stopped daemon alive.

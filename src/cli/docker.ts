@@ -1,6 +1,6 @@
 import type { NetworkView } from '../cnm/specs.js'
 import { ensureDockerNetwork } from '../dockerd/networks.js'
-import { printJson, printLines, type Session } from './session.js'
+import { needSameHost, printJson, printLines, type Session } from './session.js'
 
 /** What the daemon says of itself. */
 interface About {
@@ -12,10 +12,12 @@ interface About {
 
 /** Asked from here, not by the daemon, which dockerd calls back meanwhile. */
 export async function attach(
-  { client, json }: Session,
+  session: Session,
   ref: string,
   flags: { name?: string; dockerSocket?: string },
 ): Promise<void> {
+  const { client, json } = session
+  needSameHost(session, 'docker attach')
   const { plugin, dockerSocket } = await client.get<About>('version')
   const network = await client.get<NetworkView>('networks', ref)
   const name = flags.name ?? network.name

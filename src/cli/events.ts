@@ -24,7 +24,7 @@ export async function events({ client, json, quiet }: Session, { since, until }:
   await client.follow<Event>('events', query, show, stop.signal)
   if (stop.signal.aborted) return
   if (until === undefined || until.getTime() > Date.now())
-    throw unavailable(`the daemon on ${client.socketPath} has ended`)
+    throw unavailable(`the daemon on ${client.target.name} has ended`)
 }
 
 /** `2026-01-02T03:04:05.678Z endpoint connect box (network=lab, sandbox=box, addresses=10.30.0.2/24)` */

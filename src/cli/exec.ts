@@ -1,7 +1,7 @@
 import type { SandboxView } from '../cnm/specs.js'
 import { forbidden, invalid, notFound } from '../errors.js'
 import type { Entrance } from '../sandbox/enter.js'
-import { type Session, write } from './session.js'
+import { needSameHost, type Session, write } from './session.js'
 
 /** The words after the options: `-- COMMAND...`, the dashes being optional as in a shell. */
 export function commandOf(words: readonly string[]): string[] {
@@ -30,8 +30,10 @@ export function entranceOf({ name, netns, hostname, shares }: SandboxView): Entr
 export const warn = (message: string): void => write(process.stderr, `tsnet: ${message}\n`)
 
 /** Never returns: this process becomes the command. */
-export async function exec({ client }: Session, ref: string, words: string[]): Promise<void> {
+export async function exec(session: Session, ref: string, words: string[]): Promise<void> {
+  const { client } = session
   const command = commandOf(words)
+  needSameHost(session, 'exec')
   needRootToEnter()
   const sandbox = await client.get<SandboxView>('sandboxes', ref)
   if (sandbox.missing)

@@ -11,8 +11,9 @@ import type { NetworkCreateFlags } from './network.js'
 import { definePublish } from './publish-commands.js'
 import type { RunFlags } from './run.js'
 import type { SandboxCreateFlags } from './sandbox.js'
-import { defaultSocket, openSession, write } from './session.js'
+import { openSession, write } from './session.js'
 import { defineDaemon, defineSystem } from './system-commands.js'
+import { defaultSocket } from './target.js'
 
 // Every command with its flags and examples. What a command does is loaded only when it is called: `network ls` needs
 // none of the code of the daemon, and starts nearly as fast as node itself.
@@ -291,6 +292,10 @@ function addGlobalOptions(command: Command): void {
   const group = 'Global options:'
   const options = [
     new Option('--socket <path>', `the daemon's socket (default: TSNET_SOCKET, or ${defaultSocket})`),
+    new Option('--host <address>', 'the daemon of another host, tcp://HOST:PORT (default: TSNET_HOST)'),
+    new Option('--tls-ca <file>', "who signed that daemon's certificate (default: TSNET_TLS_CA)"),
+    new Option('--tls-cert <file>', 'certificate to show it (default: TSNET_TLS_CERT)'),
+    new Option('--tls-key <file>', 'key of the certificate (default: TSNET_TLS_KEY)'),
     new Option('--format <format>', 'table, or json: the objects of the API').choices(['table', 'json']),
     new Option('-q, --quiet', 'print ids or names only'),
   ]

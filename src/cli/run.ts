@@ -9,7 +9,7 @@ import { CommandFailed } from '../sandbox/command-failed.js'
 import { type ConnectFlags, connectSpecOf } from './connect.js'
 import { commandOf, entranceOf, needRootToEnter, warn } from './exec.js'
 import { type NameFlags, namesSpecOf } from './sandbox.js'
-import type { Session } from './session.js'
+import { needSameHost, type Session } from './session.js'
 
 export interface RunFlags extends ConnectFlags, NameFlags {
   name?: string
@@ -24,8 +24,10 @@ export interface RunFlags extends ConnectFlags, NameFlags {
  * Create a sandbox, attach it, run a command in it. Returns the command's exit code, 128 + n if signal n ended it.
  * A sandbox whose command never started is deleted again, with and without --rm.
  */
-export async function run({ client }: Session, flags: RunFlags, words: string[]): Promise<number> {
+export async function run(session: Session, flags: RunFlags, words: string[]): Promise<number> {
+  const { client } = session
   const command = commandOf(words)
+  needSameHost(session, 'run')
   checkNetwork(flags)
   needRootToEnter()
   const signals = catchSignals()

@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
-import { exitCodeOf, messageOf } from '../errors.js'
+import { exitCodeOf, invalid, messageOf } from '../errors.js'
 import { CommandFailed } from '../sandbox/command-failed.js'
 import { Client } from './client.js'
+import { chooseTarget, type TargetOptions } from './target.js'
 
 /** What every command gets from the options that all commands have. */
 export interface Session {
@@ -14,13 +15,10 @@ export interface Session {
   quiet: boolean
 }
 
-export interface GlobalOptions {
-  socket: string
+export interface GlobalOptions extends TargetOptions {
   format: 'table' | 'json'
   quiet: boolean
 }
-
-export const defaultSocket = '/run/tsnet/tsnet.sock'
 
 /** A global option counts wherever it stands: `tsnet -q network ls`, `tsnet network -q ls`, `tsnet network ls -q`; the last one wins. */
 export function globalOptions(command: Command): Partial<GlobalOptions> {
@@ -29,13 +27,19 @@ export function globalOptions(command: Command): Partial<GlobalOptions> {
 }
 
 export function openSession(command: Command): Session {
-  const { socket, format, quiet } = globalOptions(command)
+  const { format, quiet, ...target } = globalOptions(command)
   return {
-    client: new Client(socket ?? (process.env.TSNET_SOCKET || defaultSocket)),
+    client: new Client(chooseTarget(target, process.env)),
     json: format === 'json',
     table: format === 'table',
     quiet: quiet ?? false,
   }
+}
+
+/** For what is done here and not by the daemon. @throws {NetError} InvalidParameter */
+export function needSameHost({ client: { target } }: Session, command: string): void {
+  if ('tcp' in target)
+    throw invalid(`${command} works on the host that it is called on: it cannot be used with ${target.name}`)
 }
 
 /** Say on stderr what went wrong, on one line. Returns the exit code that it means. */

@@ -3,7 +3,8 @@ import express, { type Request, type Response } from 'express'
 import type { Cnm, DockerDoor } from '../cnm/cnm.js'
 import { messageOf } from '../errors.js'
 import type { Log } from '../log.js'
-import { listenUnix, type UnixServer } from '../net/unix-server.js'
+import { type ConnectionOptions, patience } from '../net/connections.js'
+import { type Group, listenUnix, type UnixServer } from '../net/unix-server.js'
 import { type Call, methods } from './methods.js'
 
 const contentType = 'application/vnd.docker.plugins.v1.2+json'
@@ -19,15 +20,25 @@ export interface PluginDeps {
   log: Log
   /** `/run/docker/plugins/NAME.sock`: dockerd knows the plugin by the file's name */
   socketPath: string
+  group?: Group
+  /** the descriptor of a socket that listens at the path already */
+  inherited?: number
 }
 
+/** One dockerd, but one that starts containers by the hundred. */
+const connections: ConnectionOptions = { max: 512, refusal: (_status, message) => ({ Err: message, Error: message }) }
+
 /**
- * Docker's plugin protocol on a unix socket, 0660, group `docker` where there is one. Call it when everything can be
+ * Docker's plugin protocol on a unix socket, 0660, in a directory for root alone. Call it when everything can be
  * answered: from that moment on dockerd may ask. Throws Conflict if another daemon has the socket.
  */
-export async function createPluginServer({ cnm, log, socketPath }: PluginDeps): Promise<UnixServer> {
+export async function createPluginServer({ cnm, log, socketPath, group, inherited }: PluginDeps): Promise<UnixServer> {
   const server = createPluginHttp(cnm.docker, log)
-  return listenUnix(server, socketPath, { mode: 0o660, group: 'docker' })
+  return listenUnix(server, socketPath, {
+    ...{ mode: 0o660, connections },
+    ...(group !== undefined && { group }),
+    ...(inherited !== undefined && { inherited }),
+  })
 }
 
 /**
@@ -50,7 +61,7 @@ function createPluginHttp(docker: DockerDoor, log: Log): Server {
   app.use((error: unknown, _request: Request, response: Reply, _next: unknown) =>
     refuse(response, statusOf(error), error),
   )
-  const server = createServer(app)
+  const server = createServer(patience, app)
   server.keepAliveTimeout = keepAliveTimeoutMs
   return server
 }

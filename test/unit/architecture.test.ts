@@ -40,8 +40,10 @@ const arrows: Record<string, readonly string[] | 'everything'> = {
   cli: ['cnm', 'sandbox', 'daemon', 'diagnosis', 'dockerd', 'store'],
   watch: ['netlink'],
   underlay: ['netlink'],
+  systemd: ['netlink'],
   daemon: 'everything',
   'daemon-cluster': 'everything',
+  'daemon-reload': ['cli'],
   tsnet: ['cli'],
 }
 

@@ -5,6 +5,7 @@ import { checkConfig } from '../../src/cli/daemon.js'
 import { daemonOptionTable, parseDaemonOptions } from '../../src/cli/daemon-options.js'
 import { commandOf } from '../../src/cli/exec.js'
 import { formatTable, listCell } from '../../src/cli/output.js'
+import { chooseTarget } from '../../src/cli/target.js'
 import { messageOf } from '../../src/errors.js'
 import { CommandFailed } from '../../src/sandbox/command-failed.js'
 import { findExecutable } from '../../src/sandbox/launch.js'
@@ -99,6 +100,11 @@ describe('options of the daemon', () => {
   test('have defaults', () =>
     expect(parseDaemonOptions()).toEqual({
       socket: '/run/tsnet/tsnet.sock',
+      socketGroup: undefined,
+      listen: undefined,
+      tlsCa: undefined,
+      tlsCert: undefined,
+      tlsKey: undefined,
       pluginDir: '/run/docker/plugins',
       pluginName: 'tsnet',
       dockerSocket: '/var/run/docker.sock',
@@ -125,6 +131,11 @@ describe('options of the daemon', () => {
     expect(
       parseDaemonOptions({
         socket: '/run/x.sock',
+        'socket-group': 'netadmin',
+        listen: 'tcp://[fd00::1]:2443',
+        'tls-ca': '/tls/ca.pem',
+        'tls-cert': '/tls/cert.pem',
+        'tls-key': 'key.pem',
         'plugin-dir': '/p',
         'plugin-name': 'net-2',
         'docker-socket': '/d/docker.sock',
@@ -138,6 +149,11 @@ describe('options of the daemon', () => {
       }),
     ).toEqual({
       socket: '/run/x.sock',
+      socketGroup: 'netadmin',
+      listen: { host: 'fd00::1', port: 2443 },
+      tlsCa: '/tls/ca.pem',
+      tlsCert: '/tls/cert.pem',
+      tlsKey: `${process.cwd()}/key.pem`,
       pluginDir: '/p',
       pluginName: 'net-2',
       dockerSocket: '/d/docker.sock',
@@ -156,6 +172,12 @@ describe('options of the daemon', () => {
 
   test.each([
     ['socket', '', 'InvalidParameter', 'a path must not be empty'],
+    ['socket-group', 'a b', 'InvalidParameter', '"a b" is no name of a group'],
+    ['listen', 'http://a:1', 'InvalidParameter', '"http://a:1" is not tcp://HOST:PORT'],
+    ['listen', 'tcp://a:0', 'InvalidParameter', '"tcp://a:0" is not tcp://HOST:PORT'],
+    ['listen', 'tcp://[10.0.0.1]:5', 'InvalidParameter', 'an IPv6 address stands in brackets'],
+    ['listen', 'tcp://a:1', 'InvalidParameter', 'give --tls-ca, --tls-cert and --tls-key'],
+    ['tls-key', '/k', 'InvalidParameter', '--tls-key is of no use without --listen'],
     ['plugin-name', 'a/b', 'InvalidParameter', 'plugin name "a/b" must be'],
     ['store', 'sqlite', 'InvalidParameter', 'store must be lmdb or etcd://'],
     ['store', 'etcd://h:0', 'InvalidParameter', '"h:0" is no HOST or HOST:PORT'],
@@ -169,6 +191,33 @@ describe('options of the daemon', () => {
       expect.objectContaining({ kind, message: expect.stringContaining(message) }),
     )
   })
+})
+
+describe('which daemon is asked', () => {
+  const files = { TSNET_TLS_CA: '/ca', TSNET_TLS_CERT: '/cert', TSNET_TLS_KEY: '/key' }
+  const tls = { ca: '/ca', cert: '/cert', key: '/key' }
+  const at = (host: string, port: number) => ({ name: `tcp://${host}:${port}`, tcp: { host, port }, tls })
+
+  test.each([
+    [{}, {}, { name: '/run/tsnet/tsnet.sock', socketPath: '/run/tsnet/tsnet.sock' }],
+    [{}, { TSNET_SOCKET: '/s', TSNET_HOST: '' }, { name: '/s', socketPath: '/s' }],
+    [{ socket: '/t' }, { TSNET_SOCKET: '/s', TSNET_HOST: 'tcp://a:1' }, { name: '/t', socketPath: '/t' }],
+    [{}, { TSNET_SOCKET: '/s', TSNET_HOST: 'tcp://a:1', ...files }, at('a', 1)],
+    [{ host: 'tcp://b:2', tlsCa: '/ca', tlsCert: '/cert', tlsKey: '/key' }, { TSNET_HOST: 'tcp://a:1' }, at('b', 2)],
+  ])('%j with %j', (flags, environment, want) => expect(chooseTarget(flags, environment)).toEqual(want))
+
+  test.each([
+    [{ socket: '/s', host: 'tcp://a:1' }, {}, '--socket and --host name two daemons'],
+    [
+      { host: 'tcp://a:1' },
+      { TSNET_TLS_CA: '/ca' },
+      '--host tcp://a:1 takes certificates on both sides: give --tls-ca',
+    ],
+    [{ tlsKey: '/k' }, {}, '--tls-key is of no use without --host'],
+    [{ host: 'a:1' }, files, '"a:1" is not tcp://HOST:PORT'],
+  ])('%j with %j is refused', (flags, environment, message) =>
+    expect(() => chooseTarget(flags, environment)).toThrow(message),
+  )
 })
 
 describe('a store on etcd', () => {

@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { ensureDirectory } from '../../src/directories.js'
+import { checkTrusted, ensureDirectory } from '../../src/directories.js'
 
 describe('ensureDirectory', () => {
   let root: string
@@ -27,4 +27,28 @@ describe('ensureDirectory', () => {
       `directory ${join(root, 'file')} cannot be made`,
     )
   })
+})
+
+describe('checkTrusted', () => {
+  let root: string
+  beforeEach(() => {
+    root = mkdtempSync(join(tmpdir(), 'tst-directories-'))
+    for (const name of ['open', 'open/inner', 'sticky', 'sticky/inner']) mkdirSync(join(root, name))
+    chmodSync(join(root, 'open'), 0o777)
+    chmodSync(join(root, 'sticky'), 0o1777)
+  })
+  afterEach(() => rmSync(root, { recursive: true }))
+
+  it.each(['.', 'sticky', 'sticky/inner'])('takes %s, where nobody else can replace anything', name =>
+    checkTrusted(join(root, name)),
+  )
+
+  it.each(['open', 'open/inner', 'link', 'link/inner'])(
+    'refuses %s, naming the directory that everybody can write',
+    name => {
+      symlinkSync(join(root, 'open'), join(root, 'link'))
+      const message = `directory ${join(root, 'open')} can be written by everybody: chmod o-w ${join(root, 'open')}`
+      expect(() => checkTrusted(join(root, name))).toThrow(expect.objectContaining({ kind: 'Forbidden', message }))
+    },
+  )
 })

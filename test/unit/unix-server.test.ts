@@ -1,6 +1,16 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer, request, type Server } from 'node:http'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -8,7 +18,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { kindOf, messageOf } from '../../src/errors.js'
-import { listenUnix, type UnixServer } from '../../src/net/unix-server.js'
+import { listenUnix, type UnixServer, type UnixServerOptions } from '../../src/net/unix-server.js'
 
 let dir: string
 const open: UnixServer[] = []
@@ -23,7 +33,7 @@ afterEach(async () => {
 
 const hello = (): Server => createServer((_, response) => response.end('hello'))
 
-async function listen(server: Server, path: string, options: { mode: number; group?: string } = { mode: 0o660 }) {
+async function listen(server: Server, path: string, options: UnixServerOptions = { mode: 0o660 }) {
   const listening = await listenUnix(server, path, options)
   open.push(listening)
   return listening
@@ -89,7 +99,7 @@ describe('listenUnix', () => {
       .find(row => row.startsWith('daemon:'))
     const umask = process.umask(0o077)
     try {
-      await listen(hello(), join(dir, 'g.sock'), { mode: 0o666, group: 'daemon' })
+      await listen(hello(), join(dir, 'g.sock'), { mode: 0o666, group: { name: 'daemon', required: true } })
     } finally {
       process.umask(umask)
     }
@@ -98,8 +108,42 @@ describe('listenUnix', () => {
   })
 
   it('keeps the group of the process where the host has no such group', async () => {
-    await listen(hello(), join(dir, 'g.sock'), { mode: 0o660, group: 'no-such-group' })
+    await listen(hello(), join(dir, 'g.sock'), { mode: 0o660, group: { name: 'no-such-group', required: false } })
     expect(statSync(join(dir, 'g.sock')).gid).toBe(process.getgid?.())
+  })
+
+  it('refuses a group that was asked for and is not there, and leaves nothing behind', async () => {
+    const got = await failure(
+      listen(hello(), join(dir, 'g.sock'), { mode: 0o660, group: { name: 'no-such-group', required: true } }),
+    )
+    expect(got).toEqual({
+      kind: 'InvalidParameter',
+      message: `listen on ${join(dir, 'g.sock')}: this host has no group no-such-group`,
+    })
+    expect(readdirSync(dir)).toEqual([])
+  })
+
+  it('makes a directory that only its owner and, where that is wanted, the group may enter, whatever the umask', async () => {
+    const group = { name: 'daemon', required: true }
+    await listen(hello(), join(dir, 'own/g.sock'), { mode: 0o660, group })
+    await listen(hello(), join(dir, 'shared/g.sock'), { mode: 0o660, group, groupEnters: true })
+    const [own, shared] = ['own', 'shared'].map(name => statSync(join(dir, name)))
+    expect([own!.mode & 0o777, shared!.mode & 0o777]).toEqual([0o700, 0o750])
+    expect(shared!.gid).not.toBe(own!.gid)
+  })
+
+  it('refuses a directory in which everybody could put another socket in its place', async () => {
+    chmodSync(dir, 0o777)
+    expect((await failure(listen(hello(), join(dir, 'g.sock')))).kind).toBe('Forbidden')
+    expect(readdirSync(dir)).toEqual([])
+  })
+
+  it('does not follow a link that stands at its path', async () => {
+    const victim = join(dir, 'victim')
+    writeFileSync(victim, 'mine')
+    symlinkSync(victim, join(dir, 'l.sock'))
+    expect((await failure(listen(hello(), join(dir, 'l.sock')))).kind).toBe('Conflict')
+    expect(readFileSync(victim, 'utf8')).toBe('mine')
   })
 
   it('replaces the socket of a daemon that was killed', async () => {
