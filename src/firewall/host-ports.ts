@@ -4,7 +4,8 @@ import { conflict, invalid, NetError, notImplemented } from '../errors.js'
 import { familyOf, isUnspecified } from '../ports/address.js'
 import { formatRange, sizeOf } from '../ports/spec.js'
 import { withUndo } from '../undo.js'
-import { type Listener, listen, type ProxyTarget } from './listener.js'
+import type { ProxyTarget } from './connections.js'
+import { type Listener, listen } from './listener.js'
 import { programHolding } from './port-holder.js'
 
 export interface PortRequest {
@@ -20,22 +21,25 @@ export interface PortRequest {
   owner: string
 }
 
-interface HeldPort {
+interface PortPlace {
   protocol: Protocol
   hostIp: string
   port: number
+}
+
+interface HeldPort extends PortPlace {
   owner: string
   /** absent: chosen, not yet held for a container */
   target: ProxyTarget | undefined
-  /** settles when the port is bound */
-  listener: Promise<Listener>
-  /** being released */
-  closed?: Promise<void>
+  listener: Listener
 }
 
+/** Ports bound before the event loop gets its turn again: some milliseconds' worth. */
+const portsAtOnce = 500
+
 /**
- * The host's ports that are ours while published: really bound, so that no other program takes them, and listened on, which
- * serves the few connections that the kernel cannot redirect (listener.ts). Be aware: SCTP is held among our own endpoints only.
+ * The host's ports that are ours while published: really bound, so that no other program takes them, by sockets that drop
+ * what comes but for the little that the kernel cannot redirect (listener.ts). Be aware: SCTP is held among our own endpoints only.
  */
 export class HostPorts {
   readonly #makeRoom: (hostIp: string, port: number) => void
@@ -58,17 +62,15 @@ export class HostPorts {
    */
   hold(binding: PortBinding, owner: string): Promise<void> {
     return withUndo(async undo => {
-      for (const { port, target } of portsOf(binding)) {
-        const { protocol, hostIp } = binding
-        // Being released: what is held in a moment is not this one.
-        await this.#find(protocol, hostIp, port)?.closed
+      const { protocol, hostIp } = binding
+      for (const [i, { port, target }] of portsOf(binding).entries()) {
+        if (i % portsAtOnce === portsAtOnce - 1) await turn()
         const mine = this.#find(protocol, hostIp, port)
         if (mine && mine.owner === owner && (mine.target === undefined || sameTarget(mine.target, target))) {
-          mine.target = target
-          await mine.listener
+          serve(mine, owner, target)
           continue
         }
-        await this.#bind({ protocol, hostIp, port, owner, target })
+        serve(this.#bind({ protocol, hostIp, port, owner }), owner, target)
         undo.add(`hold port ${port}`, () => this.#drop(protocol, hostIp, port))
       }
     })
@@ -81,13 +83,13 @@ export class HostPorts {
   async takeOver(binding: PortBinding, owner: string): Promise<() => void> {
     const before: { held: HeldPort; owner: string; target: ProxyTarget | undefined }[] = []
     const giveBack = () => {
-      for (const { held, owner, target } of before) Object.assign(held, { owner, target })
+      for (const { held, owner, target } of before) serve(held, owner, target)
     }
     for (const { port, target } of portsOf(binding)) {
       const held = this.#find(binding.protocol, binding.hostIp, port)
-      if (held === undefined || held.closed !== undefined) continue
+      if (held === undefined) continue
       before.push({ held, owner: held.owner, target: held.target })
-      Object.assign(held, { owner, target })
+      serve(held, owner, target)
     }
     try {
       await this.hold(binding, owner)
@@ -112,12 +114,12 @@ export class HostPorts {
    */
   async release(binding: PortBinding, kept: readonly PortBinding[] = []): Promise<void> {
     const { protocol, hostIp } = binding
-    for (const { port, target } of portsOf(binding)) {
-      if (kept.some(other => other.protocol === protocol && other.hostIp === hostIp && hasHostPort(other, port)))
-        continue
+    const staying = kept.filter(other => other.protocol === protocol && other.hostIp === hostIp)
+    for (const [i, { port, target }] of portsOf(binding).entries()) {
+      if (i % portsAtOnce === portsAtOnce - 1) await turn()
+      if (staying.some(other => hasHostPort(other, port))) continue
       const held = this.#find(protocol, hostIp, port)
-      if (held && (held.target === undefined || sameTarget(held.target, target)))
-        await this.#drop(protocol, hostIp, port)
+      if (held && (held.target === undefined || sameTarget(held.target, target))) this.#drop(protocol, hostIp, port)
     }
   }
 
@@ -133,7 +135,8 @@ export class HostPorts {
     const start = request.range ? 0 : this.#nextEphemeral % Math.max(candidates, 1)
     for (let i = 0; i < candidates; i++) {
       const first = range.first + ((start + i) % candidates)
-      if (!(await this.#tryPorts(request, first))) continue
+      if (i % portsAtOnce === portsAtOnce - 1) await turn()
+      if (!this.#tryPorts(request, first)) continue
       if (!request.range) this.#nextEphemeral = first + size - range.first
       return first
     }
@@ -141,58 +144,52 @@ export class HostPorts {
   }
 
   /** Release everything: the daemon stops. */
-  async close(): Promise<void> {
-    const all = [...this.#held.values()].flat()
-    await Promise.all(all.map(({ protocol, hostIp, port }) => this.#drop(protocol, hostIp, port)))
+  close(): void {
+    for (const { protocol, hostIp, port } of [...this.#held.values()].flat()) this.#drop(protocol, hostIp, port)
   }
 
   /** Bind all of `size` ports from `first` on all addresses; false, and nothing bound, when one of them is taken. */
-  async #tryPorts({ protocol, hostIps, size, avoid, owner }: PortRequest, first: number): Promise<boolean> {
+  #tryPorts({ protocol, hostIps, size, avoid, owner }: PortRequest, first: number): boolean {
     const wanted = Array.from({ length: size }, (_, i) => first + i).flatMap(port =>
-      hostIps.map(hostIp => ({ protocol, hostIp, port, owner, target: undefined })),
+      hostIps.map(hostIp => ({ protocol, hostIp, port, owner })),
     )
     if (wanted.some(p => avoid?.has(p.port) || this.#clash(p.protocol, p.hostIp, p.port))) return false
     const bound: typeof wanted = []
     try {
       for (const port of wanted) {
-        await this.#bind(port, false)
+        this.#bind(port, false)
         bound.push(port)
       }
       return true
     } catch (error) {
-      for (const { hostIp, port } of bound) await this.#drop(protocol, hostIp, port)
+      for (const { hostIp, port } of bound) this.#drop(protocol, hostIp, port)
       if (error instanceof NetError && error.kind === 'Conflict') return false
       throw error
     }
   }
 
-  async #bind(want: Omit<HeldPort, 'listener'>, nameHolder = true): Promise<void> {
+  #bind(want: Omit<HeldPort, 'listener' | 'target'>, nameHolder = true): HeldPort {
     const { protocol, hostIp, port } = want
     const other = this.#clash(protocol, hostIp, port)
     if (other) throw conflict(`${describe(want)} is in use by endpoint ${this.#nameOf(other.owner)}`)
     this.#makeRoom(hostIp, port)
-    const held: HeldPort = { ...want, listener: listen({ protocol, hostIp, port, target: () => held.target }) }
-    held.listener = held.listener.catch(error => {
-      this.#forget(held)
-      throw explain(error, held, nameHolder)
-    })
-    // Registered before it is bound: two requests at once must not both find it free.
-    const key = keyOf(protocol, port)
-    this.#held.set(key, [...(this.#held.get(key) ?? []), held])
-    await held.listener
+    try {
+      const held: HeldPort = { ...want, target: undefined, listener: listen(want) }
+      const key = keyOf(protocol, port)
+      const others = this.#held.get(key)
+      if (others === undefined) this.#held.set(key, [held])
+      else others.push(held)
+      return held
+    } catch (error) {
+      throw explain(error, want, nameHolder)
+    }
   }
 
-  #drop(protocol: Protocol, hostIp: string, port: number): Promise<void> {
+  #drop(protocol: Protocol, hostIp: string, port: number): void {
     const held = this.#find(protocol, hostIp, port)
-    if (!held) return Promise.resolve()
-    // Forgotten only once closed, so whoever asks again meanwhile is told the truth; and two releases at once close once.
-    held.closed ??= (async () => {
-      // A bind that failed has said so to whoever asked for it.
-      const listener = await held.listener.catch(() => undefined)
-      await listener?.close()
-      this.#forget(held)
-    })()
-    return held.closed
+    if (!held) return
+    held.listener.close()
+    this.#forget(held)
   }
 
   #forget(held: HeldPort): void {
@@ -231,8 +228,15 @@ function ephemeralRange(): PortRange {
 }
 
 const keyOf = (protocol: Protocol, port: number): string => `${protocol} ${port}`
-const describe = ({ protocol, hostIp, port }: { protocol: Protocol; hostIp: string; port: number }): string =>
-  `port ${port}/${protocol} on ${hostIp}`
+const describe = ({ protocol, hostIp, port }: PortPlace): string => `port ${port}/${protocol} on ${hostIp}`
+
+/** Give a held port to an owner and, where it is known, a container. */
+function serve(held: HeldPort, owner: string, target: ProxyTarget | undefined): void {
+  Object.assign(held, { owner, target })
+  if (target !== undefined) held.listener.serve(target)
+}
+
+const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
 const sameTarget = (a: ProxyTarget, b: ProxyTarget): boolean =>
   a.containerIp === b.containerIp && a.containerPort === b.containerPort
 
@@ -252,7 +256,7 @@ const hasHostPort = ({ hostPort, size }: PortBinding, port: number): boolean =>
   port >= hostPort && port < hostPort + size
 
 /** What the system's error means to the user. */
-function explain(error: unknown, held: HeldPort, nameHolder: boolean): unknown {
+function explain(error: unknown, held: PortPlace, nameHolder: boolean): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   const { protocol, hostIp, port } = held
   if (code === 'EADDRINUSE') {

@@ -71,12 +71,13 @@ function addressPairs(spec: PortSpec, target: PublishTarget): Pair[] {
   const four = own(4)
   const six = own(6)
   const isDirect = (family: Family): boolean => target.direct?.has(family) === true
-  // Only TCP can pass from a v6 host address to a v4 container: the daemon's listener is a proxy for it.
-  const behind6 = six ?? (spec.protocol === 'tcp' ? four : undefined)
+  // From IPv6 to IPv4 the daemon carries what comes: datagrams only by a single address, which is then the one that answers.
+  const behind6 = (hostIp: string) =>
+    six ?? (spec.protocol === 'tcp' || (spec.protocol === 'udp' && !isUnspecified(hostIp)) ? four : undefined)
   if (spec.hostIp !== undefined) {
     const itself = own(familyOf(spec.hostIp))
     if (itself !== undefined && isDirect(familyOf(itself))) return [directPair(itself, spec, target)]
-    const containerIp = familyOf(spec.hostIp) === 4 ? four : behind6
+    const containerIp = familyOf(spec.hostIp) === 4 ? four : behind6(spec.hostIp)
     if (containerIp !== undefined) return [{ hostIp: spec.hostIp, containerIp }]
     const lacks = familyOf(spec.hostIp) === 4 ? 'IPv4' : 'IPv6'
     throw invalid(
@@ -89,8 +90,9 @@ function addressPairs(spec: PortSpec, target: PublishTarget): Pair[] {
     if (isDirect(familyOf(containerIp))) return [directPair(containerIp, spec, target)]
     return hostIp === undefined ? [] : [{ hostIp, containerIp }]
   }
-  // without a port of the host in IPv4, there is none for a proxy either
-  const pairs = [...via(host4, four), ...via(host6, six ?? (isDirect(4) ? undefined : behind6))]
+  // without a port of the host in IPv4, there is none for a carrier either
+  const carried = isDirect(4) || host6 === undefined ? undefined : behind6(host6)
+  const pairs = [...via(host4, four), ...via(host6, six ?? carried)]
   if (pairs.length === 0)
     throw invalid(
       `port ${formatPortSpec(spec)}: endpoint ${target.owner} has no address that a host address can lead to`,

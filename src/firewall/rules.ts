@@ -60,9 +60,9 @@ export function networkElements(network: FilteredNetwork): Element[] {
 
 /**
  * Whether the kernel carries the binding. Not from ::1 or a link-local address, which cannot be routed to a container, and
- * not from one family to the other: there the daemon's listener on the host port passes TCP on (host-ports.ts).
+ * not from one family to the other: there the daemon carries what comes to the host port it holds (listener.ts).
  */
-export const isRouted = ({ hostIp, containerIp }: PortBinding): boolean =>
+export const isRouted = ({ hostIp, containerIp }: Pick<PortBinding, 'hostIp' | 'containerIp'>): boolean =>
   familyOf(hostIp) === familyOf(containerIp) && hostIp !== '::1' && !isLinkLocal6(hostIp)
 
 /** What the firewall must hold for a published port; pure. */

@@ -10,8 +10,8 @@ import { inNetns, type Netns } from './netns.js'
 // asm-generic/socket.h, linux/in.h, bits/socket.h
 export const afInet = 2
 export const afInet6 = 10
-const sockStream = 1
-const sockDgram = 2
+export const sockStream = 1
+export const sockDgram = 2
 export const sockNonblock = 0o4000
 export const sockCloexec = 0o2000000
 const solSocket = 1

@@ -79,9 +79,37 @@ export const listen = declare<(fd: number, backlog: number) => number>('int list
 export const setsockopt = declare<(fd: number, level: number, name: number, value: number[], length: number) => number>(
   'int setsockopt(int fd, int level, int name, const int *value, uint32_t length)',
 )
+/** The same for values that are no numbers. */
+export const setsockoptBytes = declare<
+  (fd: number, level: number, name: number, value: Buffer, length: number) => number
+>('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)')
+/** The kernel's table of system calls is another on every architecture; glibc has no function for this one. */
+const bpfNumbers: Record<string, number> = { x64: 321, arm64: 280, riscv64: 280, loong64: 280, ppc64: 361 }
+const variadicSyscall = declare<
+  (number: number, c: 'int', command: number, p: 'void *', attributes: Buffer, s: 'uint32_t', size: number) => number
+>('long syscall(long number, ...)')
+/** man 2 bpf; throws ErrnoError also where we do not know its number. */
+export function bpf(command: number, attributes: Buffer): number {
+  const number = bpfNumbers[process.arch]
+  if (number === undefined) throw new ErrnoError('bpf', koffi.os.errno.ENOSYS ?? 38)
+  return variadicSyscall(number, 'int', command, 'void *', attributes, 'uint32_t', attributes.length)
+}
+/** Where bytes are in memory, for structs that point to others; the caller keeps them alive. */
+export const addressOfBytes = (bytes: Buffer): bigint => koffi.address(bytes)
 export const send = declare<(fd: number, bytes: Buffer, length: number, flags: number) => number>(sendDefinition)
 export const sendAsync = declareAsync<[fd: number, bytes: Buffer, length: number, flags: number]>(sendDefinition)
 export const recv = declare<(fd: number, bytes: Buffer, length: number, flags: number) => number>(recvDefinition)
+/** A connection of a listening socket; its peer's address is asked elsewhere. */
+export const accept = declare<(fd: number, address: null, length: null, flags: number) => number>(
+  'int accept4(int fd, void *address, void *length, int flags)',
+)
+/** `address` is filled, `length[0]` says how far. */
+export const recvfrom = declare<
+  (fd: number, bytes: Buffer, length: number, flags: number, address: Buffer, addressLength: number[]) => number
+>('long recvfrom(int fd, void *bytes, size_t length, int flags, void *address, _Inout_ uint32_t *addressLength)')
+export const sendto = declare<
+  (fd: number, bytes: Buffer, length: number, flags: number, address: Buffer, addressLength: number) => number
+>('long sendto(int fd, const void *bytes, size_t length, int flags, const void *address, uint32_t addressLength)')
 export const close = declare<(fd: number) => number>('int close(int fd)')
 const variadicFcntl = declare<(fd: number, command: number, type: 'int', value: number) => number>(
   'int fcntl(int fd, int command, ...)',

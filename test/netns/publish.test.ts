@@ -63,6 +63,7 @@ describe('bindings resolved from what was asked', () => {
     ['IPv6 alone', ['80:80'], six, {}, ['[::]:80->80/tcp fd00:20::2']],
     ['one address', ['127.0.0.1:81:80'], [...four, ...six], {}, ['127.0.0.1:81->80/tcp 10.20.0.2']],
     ['an IPv6 address to IPv4', ['[::1]:81:80'], four, {}, ['[::1]:81->80/tcp 10.20.0.2']],
+    ['an IPv6 address to IPv4 by udp', ['[::1]:53:53/udp'], four, {}, ['[::1]:53->53/udp 10.20.0.2']],
     ['a range', ['9000-9002:80-82/udp'], four, {}, ['0.0.0.0:9000-9002->80-82/udp 10.20.0.2']],
     [
       'host_binding of IPv6 alone',
@@ -93,7 +94,8 @@ describe('bindings resolved from what was asked', () => {
 
   it.each<[string, string, string[]]>([
     ['127.0.0.1:80:80', 'endpoint web has no IPv4 address to publish at 127.0.0.1', six],
-    ['[::1]:80:80/udp', 'endpoint web has no IPv6 address to publish at ::1', four],
+    ['[::1]:80:80/sctp', 'endpoint web has no IPv6 address to publish at ::1', four],
+    ['[::]:80:80/udp', 'endpoint web has no IPv6 address to publish at ::', four],
   ])('refuses %s: %s', async (spec, why, addresses) => {
     await expect(resolve([spec], addresses)).rejects.toMatchObject({
       kind: 'InvalidParameter',

@@ -1,0 +1,58 @@
+import { connect, Socket } from 'node:net'
+import { acceptConnection } from '../netlink/held-socket.js'
+import { watchReadable } from '../netlink/libc.js'
+
+/** Where connections go that the kernel cannot send there. */
+export interface ProxyTarget {
+  containerIp: string
+  containerPort: number
+}
+
+/** Carries what the kernel cannot redirect. */
+export interface Carrier {
+  leadTo(target: ProxyTarget): void
+  close(): void
+}
+
+/** Connections; the container sees those come from its gateway. */
+export class ConnectionCarrier implements Carrier {
+  #target: ProxyTarget | undefined
+  readonly #watch: { close(): void }
+  readonly #open = new Set<Socket>()
+
+  constructor(fd: number) {
+    this.#watch = watchReadable(fd, () => {
+      for (let client = acceptConnection(fd); client !== undefined; client = acceptConnection(fd)) this.#carry(client)
+    })
+  }
+
+  leadTo(target: ProxyTarget): void {
+    this.#target = target
+  }
+
+  close(): void {
+    this.#watch.close()
+    for (const socket of this.#open) socket.destroy()
+  }
+
+  #carry(fd: number): void {
+    const client = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true })
+    if (this.#target === undefined) return void client.destroy()
+    const { containerIp: host, containerPort: port } = this.#target
+    const container = connect({ host, port, allowHalfOpen: true, noDelay: true })
+    client.setNoDelay(true)
+    join(client, container, this.#open)
+    join(container, client, this.#open)
+  }
+}
+
+/** Carry one direction of a proxied connection; whatever ends one socket badly ends the other. */
+function join(from: Socket, to: Socket, open: Set<Socket>): void {
+  open.add(from)
+  from.pipe(to)
+  from.on('error', () => to.destroy())
+  from.on('close', () => {
+    open.delete(from)
+    if (from.errored) to.destroy()
+  })
+}

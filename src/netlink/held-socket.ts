@@ -1,0 +1,90 @@
+import { isIPv6 } from 'node:net'
+import {
+  afInet,
+  afInet6,
+  type InetAddress,
+  sockaddrOf,
+  sockCloexec,
+  sockDgram,
+  sockNonblock,
+  sockStream,
+} from './inet-socket.js'
+import { accept, bind, close, hasCode, listen, recvfrom, sendto, setsockopt, socket } from './libc.js'
+import { admit } from './socket-filter.js'
+
+// Sockets that keep a port from other programs. Not Node's: ten thousand of those take seconds, and of most nothing is ever read.
+
+const solSocket = 1
+const soReuseaddr = 2
+/** linux/in6.h */
+const ipprotoIpv6 = 41
+const ipv6V6only = 26
+/** connections that wait to be accepted, where any are admitted; net.core.somaxconn has the last word */
+const backlog = 511
+
+/**
+ * Bind a port of this process's namespace, at one address family only, and listen where the protocol knows that. Nothing
+ * is admitted yet. The caller closes the descriptor. @throws {ErrnoError} EADDRINUSE, EADDRNOTAVAIL, EINVAL, EAFNOSUPPORT
+ */
+export function openHeldSocket(protocol: 'tcp' | 'udp', at: InetAddress): number {
+  const six = isIPv6(at.address)
+  const tcp = protocol === 'tcp'
+  const fd = socket(six ? afInet6 : afInet, (tcp ? sockStream : sockDgram) | sockNonblock | sockCloexec, 0)
+  try {
+    admit(fd, 'nothing')
+    if (six) setsockopt(fd, ipprotoIpv6, ipv6V6only, [1], 4)
+    // connections that ended a moment ago do not keep the port; whoever listens is not shared with all the same
+    if (tcp) setsockopt(fd, solSocket, soReuseaddr, [1], 4)
+    const address = sockaddrOf(at)
+    bind(fd, address, address.length)
+    if (tcp) listen(fd, backlog)
+    return fd
+  } catch (error) {
+    close(fd)
+    throw error
+  }
+}
+
+/** The next connection that waits, as a descriptor for Node to take over; undefined: none. */
+export function acceptConnection(fd: number): number | undefined {
+  for (;;) {
+    try {
+      return accept(fd, null, null, sockNonblock | sockCloexec)
+    } catch (error) {
+      // without room for another descriptor it waits on
+      if (hasCode(error, 'EAGAIN', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM')) return undefined
+      // man 2 accept: that connection has ended; the next may be well
+      if (!hasCode(error, 'ECONNABORTED', 'EINTR', 'EPROTO')) throw error
+    }
+  }
+}
+
+/** A datagram and who sent it, in the kernel's own bytes. */
+export interface Datagram {
+  bytes: Buffer
+  from: Buffer
+}
+
+const room = Buffer.alloc(65_536)
+const addressRoom = Buffer.alloc(28)
+
+/** The next datagram that waits; undefined: none. */
+export function receiveDatagram(fd: number): Datagram | undefined {
+  try {
+    const length = [addressRoom.length]
+    const size = recvfrom(fd, room, room.length, 0, addressRoom, length)
+    return { bytes: Buffer.from(room.subarray(0, size)), from: Buffer.from(addressRoom.subarray(0, length[0])) }
+  } catch (error) {
+    if (hasCode(error, 'EAGAIN', 'EINTR')) return undefined
+    throw error
+  }
+}
+
+/** Answer whoever sent. What the network does not take is lost, as datagrams are. */
+export function sendDatagram(fd: number, { bytes, from }: Datagram): void {
+  try {
+    sendto(fd, bytes, bytes.length, 0, from, from.length)
+  } catch (error) {
+    if (!hasCode(error, 'EAGAIN', 'ENOBUFS', 'EPERM', 'ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH')) throw error
+  }
+}
