@@ -20,12 +20,13 @@ import { DockerContainers } from './dockerd/containers.js'
 import { createDrivers } from './drivers/index.js'
 import { OtherBridges } from './drivers/other-bridges.js'
 import { noOtherHosts } from './drivers/other-hosts.js'
-import { conflict, doing } from './errors.js'
+import { conflict, doing, messageOf } from './errors.js'
 import { type Backend, type BackendName, loadRules, openBackend } from './firewall/backend.js'
 import { Flows } from './firewall/flows.js'
 import { ForeignFirewalls } from './firewall/foreign.js'
 import { hasLegacyFilter } from './firewall/foreign-legacy.js'
 import { HostPorts } from './firewall/host-ports.js'
+import { openKeeper } from './firewall/keeper.js'
 import { isOurProgram } from './firewall/program.js'
 import { AllAddresses } from './ipam/addresses.js'
 import { Ipam } from './ipam/ipam.js'
@@ -137,6 +138,10 @@ async function build(
   const backend = await openBackend(options.firewall)
   undo.add('close the firewall', () => backend.close())
   await doing('load the firewall rules', () => takeOver(backend, store, log))
+  const keeper = await openKeeper().catch(error =>
+    log.debug({ reason: messageOf(error) }, 'connections end with a flush'),
+  )
+  undo.add('give the connections free', () => keeper?.close())
   const { firewall } = backend
   const names = new NameServer({ log })
   undo.add('close the resolver', () => names.close())

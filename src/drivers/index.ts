@@ -34,11 +34,19 @@ export function createDrivers(deps: DriverDeps): Drivers {
       steps.push(...leftoverLinks(deps, new Set(this.linkNames(wanted))), ...(await this.planFirewall(wanted)))
       return steps
     },
-    planFirewall: wanted =>
-      firewallSteps(deps, [
-        ...shares(drivers, wanted).flatMap(share => share.driver.elements(share.wanted)),
-        ...deps.otherBridges.wanted(),
-      ]),
+    async planFirewall(wanted) {
+      const elements = shares(drivers, wanted).flatMap(share => share.driver.elements(share.wanted))
+      const steps = await firewallSteps(deps, [...elements, ...deps.otherBridges.wanted()])
+      const bindings = wanted.flatMap(({ endpoints }) => endpoints.flatMap(({ endpoint }) => endpoint.bindings))
+      const subnets = wanted.flatMap(({ network }) => network.subnets.map(({ subnet }) => subnet))
+      return steps.map(({ words, apply }) => ({
+        words,
+        async apply() {
+          await apply()
+          await deps.flows.endUnchanged(bindings, subnets)
+        },
+      }))
+    },
     bridges: wanted => bridgesOf(drivers, wanted),
     obstacles: network =>
       network.internal ? [] : bridgesOf(drivers, [{ network, endpoints: [] }]).flatMap(deps.obstacles),

@@ -50,23 +50,35 @@ export class Flows {
   }
 
   /**
-   * Forget datagrams that came to the host itself before these bindings were there: a sender that goes on sending would
-   * never be let in. Connections begin anew by themselves.
+   * Forget what came to the host itself before these bindings were there: nobody who goes on sending would ever be let in.
+   * Of connections only those that nobody has answered, which were dropped where the port was held.
    */
   async endEarlier(bindings: readonly PortBinding[]): Promise<void> {
-    const datagrams = bindings.filter(binding => binding.protocol === 'udp' && isRouted(binding))
-    for (const family of new Set(datagrams.map(({ hostIp }) => familyOf(hostIp)))) {
-      const own = datagrams.filter(({ hostIp }) => familyOf(hostIp) === family)
-      const addresses = this.#hostAddresses()
-      const [only] = own.length === 1 && own[0]?.size === 1 ? own : []
+    const routed = bindings.filter(isRouted)
+    const addresses = this.#hostAddresses()
+    for (const family of new Set(routed.map(({ hostIp }) => familyOf(hostIp)))) {
+      const own = routed.filter(({ hostIp }) => familyOf(hostIp) === family)
+      const [datagrams, connections] = [own.filter(isUdp), own.filter(binding => !isUdp(binding))]
+      const isEarlier = (flow: Flow) =>
+        isUnchanged(flow) && addresses.has(flow.original.target) && own.some(binding => isFor(flow, binding))
+      if (connections.length > 0) await this.#delete({ unanswered: family }, isEarlier)
+      if (datagrams.length === 0) continue
+      const [only] = datagrams.length === 1 && datagrams[0]?.size === 1 ? datagrams : []
       const filter = { family, protocol: trackedProtocols.udp, ...(only && { targetPort: only.hostPort }) }
-      await this.#delete(
-        filter,
-        flow =>
-          flow.reply.source === flow.original.target &&
-          addresses.has(flow.original.target) &&
-          own.some(binding => isFor(flow, binding)),
-      )
+      await this.#delete(filter, isEarlier)
+    }
+  }
+
+  /**
+   * The rules were away for a moment: forget what began then and has no answer, because nothing was done about its addresses.
+   * What is sent again begins anew. `subnets` are those of our networks.
+   */
+  async endUnchanged(bindings: readonly PortBinding[], subnets: readonly string[]): Promise<void> {
+    await this.endEarlier(bindings)
+    for (const family of [4, 6] as const) {
+      const own = subnets.filter(subnet => familyOf(subnet) === family)
+      const isFromUs = (flow: Flow) => isUnchanged(flow) && own.some(subnet => holds(subnet, flow.original.source))
+      if (own.length > 0) await this.#delete({ unanswered: family }, isFromUs)
     }
   }
 
@@ -92,6 +104,12 @@ const leadsToTheSame = (a: PortBinding, b: PortBinding): boolean =>
 
 const mayCome = ({ original }: Flow, { from }: PortBinding): boolean =>
   from === undefined || from.some(source => holds(source, original.source))
+
+const isUdp = ({ protocol }: PortBinding): boolean => protocol === 'udp'
+
+/** Nothing was done about its addresses. */
+const isUnchanged = ({ original, reply }: Flow): boolean =>
+  reply.source === original.target && reply.target === original.source
 
 const isFor = ({ protocol, original }: Flow, { protocol: name, hostIp, hostPort, size }: PortBinding): boolean =>
   protocol === trackedProtocols[name] &&

@@ -35,11 +35,16 @@ const flowMessage = message(
   table('conntrack flow', {
     original: nest(1, tuple),
     reply: nest(2, tuple),
+    status: attr(3, be32),
     id: attr(12, be32),
     zone: attr(18, be16),
     filter: nest(25, table('conntrack filter', { original: attr(1, u32), reply: attr(2, u32) })),
+    statusMask: attr(26, be32),
   }),
 )
+
+/** IPS_SEEN_REPLY of linux/netfilter/nf_conntrack_common.h */
+const seenReply = 0x02
 
 /** CTA_FILTER_F_* of net/netfilter/nf_internals.h: what of a tuple a flow must share to be listed; since Linux 5.8 */
 const bySource = 0x01
@@ -64,8 +69,12 @@ export interface Flow {
   reply: FlowEnds
 }
 
-/** Which flows the kernel should list: those that begin at, or are answered by, an address, or are for a port of whatever address. */
+/**
+ * Which flows the kernel should list: those that begin at, or are answered by, an address, or are for a port of whatever
+ * address, or have had no answer yet.
+ */
 export type FlowFilter =
+  | { unanswered: Family }
   | { beginsAt: string }
   | { answeredBy: string }
   | { family: Family; protocol: number; targetPort?: number }
@@ -101,8 +110,10 @@ export class Conntrack {
   #dump(filter: FlowFilter): Promise<{ flow: Flow; deletion: Request }[]> {
     return this.socket.dumpAsync(listRequest(filter), (bytes, start, end) => {
       const { family, attrs } = decode(flowMessage, bytes, start, end)
-      const { original, reply, id, zone } = attrs
+      const { original, reply, id, zone, status = 0 } = attrs
       if (original === undefined || reply === undefined) return undefined
+      // a kernel before 5.15 lists the others too
+      if ('unanswered' in filter && (status & seenReply) !== 0) return undefined
       const flow = { protocol: original.proto?.number ?? 0, original: endsOf(original), reply: endsOf(reply) }
       const op = words('conntrack -D', { '--orig-src': flow.original.source, '--orig-dst': flow.original.target })
       const header = { family, version: 0, attrs: { original, id, zone } }
@@ -121,6 +132,7 @@ const endsOf = ({ ip, proto }: ValueOf<typeof tuple>): FlowEnds => ({
 function listRequest(filter: FlowFilter): Request {
   const ask = (family: Family, op: Record<string, string | number | undefined>, attrs: object): Request =>
     request(words('conntrack -L', op), getFlow, 0, flowMessage, { family: afOf(family), version: 0, attrs })
+  if ('unanswered' in filter) return ask(filter.unanswered, { '-u': 'UNREPLIED' }, { status: 0, statusMask: seenReply })
   if ('protocol' in filter) {
     const { family, protocol, targetPort } = filter
     const flags = byProtocol | (targetPort === undefined ? 0 : byTargetPort)
