@@ -1,0 +1,169 @@
+import { spawn } from 'node:child_process'
+import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
+import { readdirSync, readlinkSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import type { PortBinding } from '../../src/cnm/types.js'
+import { HostPorts } from '../../src/firewall/host-ports.js'
+import { enterNetnsForGood, openNetns } from '../../src/netlink/netns.js'
+import { makeNetns, needRoot, netnsPath, removeNetns, run, sweep } from '../helpers/netns.js'
+import { boundSockets } from '../helpers/sockets.js'
+
+const prefix = 'tst-hd'
+let netns: string
+let held: HostPorts
+
+beforeAll(() => {
+  needRoot()
+  sweep(prefix)
+  netns = makeNetns(prefix)
+  run(netns, 'ip', 'addr', 'add', '192.0.2.1/32', 'dev', 'lo')
+  run(netns, 'ip', 'addr', 'add', '192.0.2.2/32', 'dev', 'lo')
+  run(netns, 'ip', 'addr', 'add', '2001:db8::1/128', 'dev', 'lo')
+  enterNetnsForGood(openNetns(netnsPath(netns)))
+  held = new HostPorts()
+})
+afterEach(() => held.close())
+afterAll(() => removeNetns(netns))
+
+const binding = (over: Partial<PortBinding> = {}): PortBinding => ({
+  protocol: 'tcp',
+  hostIp: '0.0.0.0',
+  hostPort: 8080,
+  containerIp: '10.20.0.2',
+  containerPort: 80,
+  size: 1,
+  ...over,
+})
+
+const sockets = () => boundSockets(netns)
+
+describe('what comes to a held port', () => {
+  /** What a client sees for so long. */
+  const fate = async (host: string, port: number, ms: number): Promise<string> => {
+    const socket = connect(port, host)
+    const seen = new Promise<string>(resolve => {
+      socket.on('connect', () => resolve('connected'))
+      socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'error'))
+      setTimeout(resolve, ms, 'nothing')
+    })
+    const what = await seen
+    socket.destroy()
+    return what
+  }
+
+  it('is dropped where the kernel is to redirect it, neither served nor refused', async () => {
+    await held.hold(binding(), 'web')
+    await held.hold(binding({ hostIp: '::', containerIp: 'fd00::2' }), 'web')
+    expect(await fate('192.0.2.1', 8080, 300)).toBe('nothing')
+    expect(await fate('2001:db8::1', 8080, 300)).toBe('nothing')
+    held.close()
+    expect(await fate('192.0.2.1', 8080, 10_000)).toBe('ECONNREFUSED')
+  })
+
+  it('before its container is known is dropped too, and served once it is', async () => {
+    const server = createServer(socket => socket.end('hello'))
+    await new Promise<void>(resolve => server.listen(80, '192.0.2.2', resolve))
+    try {
+      const range = { first: 8080, last: 8080 }
+      const port = await held.choose({ protocol: 'tcp', hostIps: ['2001:db8::1'], range, size: 1, owner: 'web' })
+      const connected = fate('2001:db8::1', port, 20_000)
+      expect(await fate('2001:db8::1', port, 300)).toBe('nothing')
+      await held.hold(binding({ hostIp: '2001:db8::1', containerIp: '192.0.2.2' }), 'web')
+      expect(await connected).toBe('connected')
+    } finally {
+      server.close()
+    }
+  })
+
+  it('is filtered by one program of the kernel for all sockets', async () => {
+    await held.hold(binding({ hostPort: 20_000, size: 10 }), 'web')
+    await held.hold(binding({ hostIp: '::', containerIp: 'fd00::2', hostPort: 20_000, size: 10 }), 'web')
+    const programs = readdirSync('/proc/self/fd').filter(fd => linkOf(fd) === 'anon_inode:bpf-prog')
+    expect(programs.length).toBe(2)
+  })
+
+  it.each([
+    'TCP4-LISTEN:8080,reuseaddr,reuseport',
+    'TCP6-LISTEN:8080,reuseaddr,ipv6only=0',
+    'UDP4-RECV:8080,reuseaddr',
+  ])('leaves no room for another program: %s', async address => {
+    const protocol = address.startsWith('TCP') ? 'tcp' : 'udp'
+    await held.hold(binding({ protocol, hostIp: '192.0.2.1' }), 'web')
+    const program = spawn('ip', ['netns', 'exec', netns, 'socat', '-u', address, 'STDOUT'])
+    let said = ''
+    program.stderr.on('data', text => {
+      said += text
+    })
+    await new Promise(resolve => program.on('close', resolve))
+    expect(said).toContain('Address already in use')
+  })
+})
+
+const linkOf = (fd: string): string => {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`)
+  } catch {
+    return ''
+  }
+}
+
+describe('datagrams that the kernel cannot redirect', () => {
+  let container: DatagramSocket
+  const clients: DatagramSocket[] = []
+  const seen = new Set<number>()
+  beforeAll(async () => {
+    container = createSocket('udp4')
+    container.on('message', (bytes, { address, port }) => {
+      seen.add(port)
+      container.send(`${bytes} back`, port, address)
+    })
+    await new Promise<void>(resolve => container.bind(53, '192.0.2.2', resolve))
+  })
+  afterEach(() => {
+    for (const client of clients.splice(0)) client.close()
+    vi.useRealTimers()
+    seen.clear()
+  })
+  afterAll(() => container.close())
+
+  const client = (): DatagramSocket => {
+    const socket = createSocket('udp6')
+    clients.push(socket)
+    return socket
+  }
+  const exchange = (socket: DatagramSocket, text: string): Promise<string> =>
+    new Promise(resolve => {
+      socket.once('message', (bytes, { address, port }) => resolve(`${bytes} from ${address} ${port}`))
+      socket.send(text, 8053, '::1')
+    })
+  /** sockets of this process towards the container */
+  const outgoing = (): number => sockets().filter(line => /^udp 0\.0\.0\.0:/.test(line)).length
+  const dns = binding({ protocol: 'udp', hostIp: '::1', hostPort: 8053, containerIp: '192.0.2.2', containerPort: 53 })
+
+  it('go there and back, each client by a socket of its own', async () => {
+    await held.hold(dns, 'web')
+    const [one, two] = [client(), client()]
+    expect(await exchange(one, 'a')).toBe('a back from ::1 8053')
+    expect(await exchange(two, 'b')).toBe('b back from ::1 8053')
+    expect(await exchange(one, 'c')).toBe('c back from ::1 8053')
+    expect(seen.size).toBe(2)
+    expect(outgoing()).toBe(2)
+    await held.release(dns)
+    expect(outgoing()).toBe(0)
+  })
+
+  it('of a client that was silent for long, or one of too many, come from another socket', async () => {
+    await held.hold(dns, 'web')
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    await exchange(client(), 'a')
+    expect(outgoing()).toBe(1)
+    vi.advanceTimersByTime(90_000)
+    expect(outgoing()).toBe(0)
+    vi.useRealTimers()
+    for (let i = 0; i < 520; i++) await exchange(client(), 'b')
+    expect(outgoing()).toBe(512)
+    expect(await exchange(clients[1]!, 'again')).toBe('again back from ::1 8053')
+    expect(seen.size).toBe(522)
+  })
+})
