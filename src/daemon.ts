@@ -142,7 +142,8 @@ async function build(
     log.debug({ reason: messageOf(error) }, 'connections end with a flush'),
   )
   undo.add('give the connections free', () => keeper?.close())
-  const { firewall } = backend
+  const { firewall, unguarded } = backend
+  if (unguarded !== undefined) log.warn({ unguarded }, 'networks have no spoof guard')
   const names = new NameServer({ log })
   undo.add('close the resolver', () => names.close())
   const hostSubnets = () => subnetsOf(kernel)
@@ -170,7 +171,8 @@ async function build(
   undo.add('close the conntrack socket', () => conntrack.close())
   const hostAddresses = () => new Set(kernel.addresses().map(({ address }) => addressOf(address)))
   const flows = new Flows(conntrack, hostAddresses, log)
-  const drivers = createDrivers({ kernel, firewall, hostPorts, flows, otherBridges, acceptForeign, obstacles, others })
+  const beside = { otherBridges, acceptForeign, obstacles, unguarded, others }
+  const drivers = createDrivers({ kernel, firewall, hostPorts, flows, ...beside })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
   const containers = new DockerContainers(options.dockerSocket)
   const addresses = new AllAddresses(ipam, parts?.ipam)
@@ -184,6 +186,7 @@ async function build(
     },
     mustLook: hasLegacyFilter,
     tables: backend.tables,
+    shared: backend.shared,
     isOurProgram,
     firewallChanged: cause => controller.repairFirewall(cause),
     bridgeGone: name => controller.linkGone(name),

@@ -17,6 +17,8 @@ export interface Watched {
   mustLook: () => boolean
   /** nftables tables that have rules of ours: `inet tsnet` */
   tables: ReadonlySet<string>
+  /** other programs have rules in these tables too */
+  shared: boolean
   /** the process of this number is one that we started to change the firewall */
   isOurProgram: (pid: number) => boolean
   /** another program has changed our table, or may have; in words */
@@ -91,7 +93,7 @@ function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal)
 
 /** Our own transactions are told apart by who made them, so they cause no work. */
 function watchFirewall(watched: Watched, lookSoon: () => void, signal: AbortSignal): void {
-  const { tables, isOurProgram, firewallChanged, log } = watched
+  const { tables, shared, isOurProgram, firewallChanged, log } = watched
   const causes = new Set<string>()
   const repairSoon = coalesced(
     async () => {
@@ -122,7 +124,7 @@ function watchFirewall(watched: Watched, lookSoon: () => void, signal: AbortSign
         } else if (!signal.aborted && !isOurs(event.pid)) {
           for (const [table, done] of event.tables) {
             if (tables.has(table)) changed(inWords(event, table, done))
-            if (!tables.has(table) || tables.size > 1) lookSoon()
+            if (!tables.has(table) || shared) lookSoon()
           }
         }
       },

@@ -145,6 +145,8 @@ export interface Driver<Options = unknown> {
   deleteNetwork(network: Network<Options>, others: readonly Network<Options>[]): Promise<void>
   /** Make the endpoint's links, and the sandbox's end in its place. */
   join(network: Network<Options>, wiring: Wiring): Promise<void>
+  /** What of the network is not as it was meant on this host, in words. Absent: nothing. */
+  notes?(network: Network<Options>): string[]
   /** `eth`: what names of links inside start with, unless the user chose one. */
   ifnamePrefix(network: Network<Options>): string
   /** Pure. */
@@ -193,6 +195,8 @@ export interface Drivers {
   linkNames(wanted: readonly WantedNetwork[]): string[]
   /** Pure: the bridges whose traffic the firewall decides about. */
   bridges(wanted: readonly WantedNetwork[]): string[]
+  /** What of a network is not as it was meant on this host, in words. */
+  notes(network: Network): string[]
   /** Other programs' rules that drop what ours accept, in words; as of the last look at them. */
   obstacles(network: Network): string[]
   /** There is a link by this name in the host's namespace now. */

@@ -1,7 +1,7 @@
 import { invalid } from '../errors.js'
 import { parseMac } from '../names.js'
-import { canonicalAddress } from '../net/cidr.js'
-import { type OptionsOf, option, parseOptions, parsePairs, parseWhole } from '../options.js'
+import { canonicalAddress, formatCidr, parseCidr } from '../net/cidr.js'
+import { type OptionsOf, option, parseBoolean, parseOptions, parsePairs, parseWhole } from '../options.js'
 import type { EndpointOptions, StaticNeighbour } from './types.js'
 
 /** Options of an attachment, whatever the network's driver: `tsnet connect -o`, `docker run --network name=...,driver-opt=`. */
@@ -26,6 +26,16 @@ export const endpointOptions = {
     default: [],
     parse: parseNeighbours,
     help: 'neighbours that need not be asked for their MAC address: ADDRESS=MAC, several of them with commas in between',
+  }),
+  anti_spoof: option({
+    default: true,
+    parse: parseBoolean,
+    help: "false: it may send with anybody's addresses, although the network has a spoof guard",
+  }),
+  extra_addresses: option<string[]>({
+    default: [],
+    parse: parseExtraAddresses,
+    help: 'what it may send from besides its own addresses where the network has a spoof guard: MAC addresses, IP addresses and subnets with commas in between; a router needs the subnets behind it',
   }),
 }
 
@@ -91,4 +101,17 @@ function parseNeighbours(text: string): StaticNeighbour[] {
     address: canonicalAddress(address, 'neighbour'),
     mac: parseMac(mac),
   }))
+}
+
+/** Single addresses as subnets of one. */
+function parseExtraAddresses(text: string): string[] {
+  return text
+    .split(',')
+    .map(word => word.trim())
+    .filter(word => word !== '')
+    .map(word => {
+      if (/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(word)) return parseMac(word)
+      const cidr = word.includes('/') ? word : `${word}/${word.includes(':') ? 128 : 32}`
+      return formatCidr(parseCidr(cidr, 'extra address'))
+    })
 }

@@ -15,7 +15,12 @@ export function networkView(deps: EndpointDeps, network: Network): NetworkView {
   const { cluster } = state
   const own = state.endpointsOfNetwork(network.id)
   const obstacles = deps.drivers.obstacles(network)
-  const view = { ...network, ...(obstacles.length > 0 ? { obstacles } : {}) }
+  const notes = deps.drivers.notes(network)
+  const view = {
+    ...network,
+    ...(obstacles.length > 0 ? { obstacles } : {}),
+    ...(notes.length > 0 ? { notes } : {}),
+  }
   if (network.scope === 'local' || cluster === undefined) return { ...view, endpoints: own }
   const others = cluster.peers().filter(({ networkId }) => networkId === network.id)
   return { ...view, endpoints: [...own.map(endpoint => asPeer(deps, cluster, endpoint)), ...others] }

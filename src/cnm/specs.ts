@@ -75,6 +75,8 @@ export interface NetworkView extends Network {
   incomplete?: string
   /** other programs' firewall rules that drop what tsnet accepts: `table inet filter, chain forward: policy drop (out of the network)` */
   obstacles?: string[]
+  /** what is not as it was meant on this host: `anti_spoof is off on this host: nftables does not work here; ...` */
+  notes?: string[]
 }
 
 /** What is wrong about a network, on every host that is on it. */

@@ -111,6 +111,10 @@ export interface EndpointOptions {
   /** names with IFNAME where the interface's name belongs */
   sysctls: Record<string, string>
   neighbours: StaticNeighbour[]
+  /** absent in records of 0.1: true */
+  anti_spoof?: boolean
+  /** MAC addresses and CIDRs that it may send from besides its own; absent in records of 0.1 */
+  extra_addresses?: string[]
 }
 
 export type Protocol = 'tcp' | 'udp' | 'sctp'

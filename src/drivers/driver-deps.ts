@@ -10,6 +10,8 @@ import type { OtherBridges } from './other-bridges.js'
 export interface DriverDeps {
   kernel: Kernel
   firewall: Firewall
+  /** why the firewall has no spoof guard, as the end of a sentence; undefined where it has one */
+  unguarded: string | undefined
   hostPorts: HostPorts
   flows: Flows
   otherBridges: OtherBridges

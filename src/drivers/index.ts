@@ -48,6 +48,7 @@ export function createDrivers(deps: DriverDeps): Drivers {
       }))
     },
     bridges: wanted => bridgesOf(drivers, wanted),
+    notes: network => drivers.get(network.driver)?.notes?.(network) ?? [],
     obstacles: network =>
       network.internal ? [] : bridgesOf(drivers, [{ network, endpoints: [] }]).flatMap(deps.obstacles),
     hasLink: name => deps.kernel.link(name) !== undefined,

@@ -41,11 +41,14 @@ export function checkNetworkRoutes({ name, subnets }: Network, routes: readonly 
   }
 }
 
-/** Those that an endpoint can use with the addresses that it has. */
+/** Those that an endpoint can use with the addresses that it has: not those that lead to itself. */
 export function networkRoutes(network: Network, { addresses }: Endpoint, routes: readonly Route[]): Route[] {
   const own = network.subnets.filter(({ subnet }) => addresses.some(cidr => holds(subnet, addressOf(cidr))))
   const families = new Set<Family>(own.map(({ family }) => family))
+  const isRouter = (via: string) => addresses.some(cidr => addressOf(cidr) === via)
   return routes.filter(({ destination, via }) =>
-    via === undefined ? families.has(familyOf(destination)) : own.some(({ subnet }) => holds(subnet, via)),
+    via === undefined
+      ? families.has(familyOf(destination))
+      : !isRouter(via) && own.some(({ subnet }) => holds(subnet, via)),
   )
 }

@@ -1,7 +1,8 @@
 import { messageOf, unavailable } from '../errors.js'
 import { tableName } from './elements.js'
-import { createFirewall, type Firewall } from './firewall.js'
+import { createFirewall, createSpoofGuard, type Firewall } from './firewall.js'
 import { deleteForeignAccept } from './foreign.js'
+import { withSpoofGuard } from './guarded.js'
 import { createIptablesFirewall, type Variant } from './iptables.js'
 import { tableNames } from './iptables-rules.js'
 import type { Runner } from './nft.js'
@@ -15,10 +16,14 @@ export type BackendName = 'nftables' | `iptables-${Variant}`
 export interface Backend {
   name: BackendName
   firewall: Firewall
+  /** why the firewall has no spoof guard, as the end of a sentence; absent where it has one */
+  unguarded?: string
   /** nftables for what is beside our rules: other programs' firewalls. Absent where there is none. */
   runner?: Runner
   /** nftables tables that have our rules: `inet tsnet` */
   tables: ReadonlySet<string>
+  /** others have rules in these tables too */
+  shared: boolean
   /** at which our rules decide about forwarding, by nftables' priorities */
   priority: number
   /** whoever changes the rules need not tell the kernel's listeners */
@@ -28,29 +33,56 @@ export interface Backend {
 
 /** Nftables where it works, unless iptables is asked for; iptables by that kernel side which the `iptables` program uses. @throws {NetError} Unavailable */
 export async function openBackend(choice: FirewallChoice): Promise<Backend> {
-  if (choice === 'iptables') return iptables(await variantHere(), await openRunner().catch(() => undefined))
+  if (choice === 'iptables') return await guarded(iptables(await variantHere(), await anyRunner()))
   try {
-    return nftables(await openRunner())
+    return await guarded(nftables(await openRunner()))
   } catch (error) {
     if (choice === 'nftables') throw error
     try {
-      return iptables(await variantHere(), undefined)
+      return await guarded(iptables(await variantHere(), undefined))
     } catch (second) {
       throw unavailable(`${messageOf(error)}; nor is there iptables: ${messageOf(second)}`, { cause: error })
     }
   }
 }
 
+const anyRunner = (): Promise<Runner | undefined> => openRunner().catch(() => undefined)
+
+/** With the spoof guard, which nftables writes whoever writes the rules: iptables sees no frames. */
+async function guarded(backend: Backend): Promise<Backend> {
+  const { runner, firewall, tables } = backend
+  if (runner === undefined) return { ...backend, unguarded: 'nftables does not work here' }
+  try {
+    await probeBridges(runner)
+  } catch (error) {
+    return { ...backend, unguarded: `nftables has no tables for bridges here: ${messageOf(error)}` }
+  }
+  return {
+    ...backend,
+    firewall: withSpoofGuard(firewall, createSpoofGuard(runner)),
+    tables: new Set([...tables, `bridge ${tableName}`]),
+  }
+}
+
+/** Whether this kernel has tables for bridges: ours says so, or a chain that goes in the transaction in which it comes. */
+async function probeBridges(runner: Runner): Promise<void> {
+  const there = await runner.run(`list table bridge ${tableName}`).catch(() => undefined)
+  if (there !== undefined) return
+  const probe = `bridge ${tableName}_probe`
+  const hook = 'type filter hook prerouting priority 0;'
+  await runner.run(`add table ${probe}\nadd chain ${probe} probe { ${hook} }\ndelete table ${probe}\n`)
+}
+
 /**
  * See that the rules are there. Where another backend wrote them until now, this one first takes over all that they hold:
- * there is no moment without, and nothing of the other's is left.
+ * there is no moment without, and nothing of the other's is left. The spoof guard is the same for all of them.
  */
 export async function loadRules(backend: Backend, former: BackendName = backend.name): Promise<void> {
   if (former === backend.name) {
     await backend.firewall.ensure()
     return
   }
-  const runner = await openRunner().catch(() => undefined)
+  const runner = await anyRunner()
   try {
     const old = firewallOf(former, runner)
     await backend.firewall.ensure((await old.check()).elements)
@@ -71,7 +103,8 @@ function firewallOf(name: BackendName, runner: Runner | undefined): Firewall {
 function nftables(runner: Runner): Backend {
   const firewall = createFirewall(runner)
   const tables = new Set([`inet ${tableName}`])
-  return { name: 'nftables', firewall, runner, tables, priority: -10, untold: false, close: () => runner.close() }
+  const close = () => runner.close()
+  return { name: 'nftables', firewall, runner, tables, shared: false, priority: -10, untold: false, close }
 }
 
 function iptables(variant: Variant, runner: Runner | undefined): Backend {
@@ -81,6 +114,7 @@ function iptables(variant: Variant, runner: Runner | undefined): Backend {
     firewall: createIptablesFirewall(variant),
     ...(runner === undefined ? {} : { runner }),
     tables: new Set(variant === 'nft' ? all : []),
+    shared: true,
     priority: 0,
     untold: variant === 'legacy',
     close: () => runner?.close(),

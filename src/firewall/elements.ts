@@ -1,11 +1,12 @@
 import { isIPv4 } from 'node:net'
 import type { PortRange, Protocol } from '../cnm/types.js'
 import { invalid } from '../errors.js'
+import { formatAddress, parseHostCidr } from '../net/cidr.js'
 import { canonicalAddress, familyOf } from '../ports/address.js'
 
 /**
- * Every set and map of ruleset.nft, once: the type of its elements, nft's text for them, the reading of `nft -j list` and
- * their identity all come from this table. Only strings that passed a part's `format` reach nft.
+ * Every set and map of ruleset.nft and spoof-guard.nft, once: the type of its elements, nft's text for them, the reading of
+ * `nft -j list` and their identity all come from this table. Only strings that passed a part's `format` reach nft.
  */
 export const tableName = 'tsnet'
 
@@ -53,6 +54,30 @@ const prefix = (family: 4 | 6): Part<string> => ({
   },
 })
 
+/** An address in a message, which nft knows as a number only: 32 hex digits, fewer than 17 of them as a JSON number. */
+const hex = (value: bigint): string => `0x${value.toString(16).padStart(32, '0')}`
+const isNumber = (json: unknown): json is string | number =>
+  Number.isSafeInteger(json) || (typeof json === 'string' && /^0x[0-9a-f]{1,32}$/i.test(json))
+const raw6: Part<string> = {
+  type: 'integer',
+  format: value => hex(parseHostCidr(address(6).format(value)).first),
+  parse: json => (isNumber(json) ? formatAddress(6, BigInt(json)) : undefined),
+}
+/** A subnet of those: first and last. */
+const rawSubnet6: Part<string> = {
+  type: 'integer',
+  format(value) {
+    const { first, last } = parseHostCidr(prefix(6).format(value))
+    return first === last ? hex(first) : `${hex(first)}-${hex(last)}`
+  },
+  parse(json) {
+    const [first, last] = isNumber(json) ? [json, json] : listOf(fieldsOf(json).range)
+    if (!isNumber(first) || !isNumber(last)) return undefined
+    const size = BigInt(last) - BigInt(first) + 1n
+    return `${formatAddress(6, BigInt(first))}/${129 - size.toString(2).length}`
+  },
+}
+
 const parts = {
   protocol: part<Protocol>({
     type: 'inet_proto',
@@ -96,11 +121,23 @@ const parts = {
     },
     parse: json => (typeof json === 'string' ? json : undefined),
   }),
+  mac: part<string>({
+    type: 'ether_addr',
+    format(value) {
+      if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(value)) throw refuse(value, 'MAC address in lower case with colons')
+      return value
+    },
+    parse: json => (typeof json === 'string' ? json : undefined),
+  }),
+  raw6: part<string>(raw6),
+  rawSubnet6: part<string>(rawSubnet6),
 }
 
 type PartName = keyof typeof parts
 type ValueOf<P extends PartName> = (typeof parts)[P] extends Part<infer T> ? T : never
 interface SetShape {
+  /** the table that it is in, by its family: absent, inet */
+  family?: 'bridge'
   /** what identifies an element */
   key: Record<string, PartName>
   /** what a map gives for it; absent for a set */
@@ -152,18 +189,30 @@ export const sets = {
   open6_from: { key: { protocol: 'protocol', ...to6, ports: 'ports', sources: 'subnet6' } },
   snat4: { key: { subnet: 'subnet4' }, value: { hostIp: 'address4' } },
   snat6: { key: { subnet: 'subnet6' }, value: { hostIp: 'address6' } },
+  guarded: { family: 'bridge', key: { link: 'link' } },
+  sender_macs: { family: 'bridge', key: { link: 'link', mac: 'mac' } },
+  senders4: { family: 'bridge', key: { link: 'link', mac: 'mac', address: 'address4' } },
+  senders6: { family: 'bridge', key: { link: 'link', mac: 'mac', address: 'address6' } },
+  targets6: { family: 'bridge', key: { link: 'link', address: 'raw6' } },
+  also4: { family: 'bridge', key: { link: 'link', subnet: 'subnet4' } },
+  also6: { family: 'bridge', key: { link: 'link', subnet: 'subnet6' } },
+  also_targets6: { family: 'bridge', key: { link: 'link', subnet: 'rawSubnet6' } },
 } as const satisfies Record<string, SetShape>
 
 export type SetName = keyof typeof sets
 export const setNames = Object.keys(sets) as SetName[]
+/** Of our tables by the families that nftables has: the rules, and the spoof guard. */
+export type TableFamily = 'inet' | 'bridge'
+const shapeOf = (name: SetName): SetShape => sets[name]
+/** Sets that only the spoof guard has. */
+export type GuardSetName = { [S in SetName]: (typeof sets)[S] extends { family: 'bridge' } ? S : never }[SetName]
+export const tableOf = (name: SetName): TableFamily => shapeOf(name).family ?? 'inet'
 
 type Row<F> = { [K in keyof F]: F[K] extends PartName ? ValueOf<F[K]> : never }
 type KeyRow<S extends SetName> = Row<(typeof sets)[S]['key']>
 type ValueRow<S extends SetName> = (typeof sets)[S] extends { value: infer V } ? Row<V> : unknown
 /** One row of one set or map: `{ set: 'publish4_any', protocol: 'tcp', hostPort: 8080, containerIp: '10.30.0.2', containerPort: 80 }`. */
 export type Element = { [S in SetName]: { set: S } & KeyRow<S> & ValueRow<S> }[SetName]
-
-const shapeOf = (name: SetName): SetShape => sets[name]
 
 /** Of a set's elements, those that identify one first. */
 export const fieldNames = (name: SetName): string[] => {

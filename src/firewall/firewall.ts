@@ -1,11 +1,22 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { KeyedLock } from '../locks.js'
-import { type Element, formatElement, formatKey, keyOf, sameElement, tableName } from './elements.js'
+import {
+  type Element,
+  formatElement,
+  formatKey,
+  keyOf,
+  type SetName,
+  sameElement,
+  setNames,
+  type TableFamily,
+  tableName,
+  tableOf,
+} from './elements.js'
 import { NftError, type Runner } from './nft.js'
 import { parseTable, rulesOf, type TableState } from './table.js'
 
-/** Our one nftables table, `table inet tsnet`, as data: the rules never change, only the elements of its sets and maps do. */
+/** A nftables table of ours, `table inet tsnet`, as data: the rules never change, only the elements of its sets and maps do. */
 export interface Firewall {
   /**
    * See that the static table is there, whole and of our version; a missing, damaged or older one is replaced in one transaction
@@ -28,23 +39,44 @@ export interface FirewallChange {
   delete: readonly Element[]
 }
 
-const ruleset = readFileSync(new URL('./ruleset.nft', import.meta.url), 'utf8')
-/** An empty set whose name says which text made the table: a table of another version lacks it. */
-const marker = `ruleset_${createHash('sha256').update(ruleset).digest('hex').slice(0, 12)}`
-const listTable = `list table inet ${tableName}`
-/** `add` first, because deleting what is not there is an error (nft has `destroy` from 1.0.7 on). */
-const deleteTable = `add table inet ${tableName}\ndelete table inet ${tableName}\n`
+/** A table that never changes but for its elements. */
+interface StaticTable {
+  family: TableFamily
+  ruleset: string
+  sets: readonly SetName[]
+  /** An empty set whose name says which text made the table: a table of another version lacks it. */
+  marker: string
+}
+
+function staticTable(family: TableFamily, file: string): StaticTable {
+  const ruleset = readFileSync(new URL(file, import.meta.url), 'utf8')
+  const marker = `ruleset_${createHash('sha256').update(ruleset).digest('hex').slice(0, 12)}`
+  return { family, ruleset, sets: setNames.filter(name => tableOf(name) === family), marker }
+}
+
+const rules = staticTable('inet', './ruleset.nft')
+const spoofGuard = staticTable('bridge', './spoof-guard.nft')
+
+/** The rules themselves: `table inet tsnet`. */
+export const createFirewall = (runner: Runner): Firewall => createTable(runner, rules)
+/** Who may send what on our bridges: `table bridge tsnet`. */
+export const createSpoofGuard = (runner: Runner): Firewall => createTable(runner, spoofGuard)
 
 /** The real one. Transactions take turns. */
-export function createFirewall(runner: Runner): Firewall {
+function createTable(runner: Runner, table: StaticTable): Firewall {
+  const { family, ruleset, marker } = table
+  const name = `${family} ${tableName}`
+  /** `add` first, because deleting what is not there is an error (nft has `destroy` from 1.0.7 on). */
+  const deleteTable = `add table ${name}\ndelete table ${name}\n`
   const lock = new KeyedLock()
   const oneAtATime = <T>(work: () => Promise<T>): Promise<T> => lock.with(tableName, work)
+  const commands = (verb: 'add' | 'delete', elements: readonly Element[]) => elementCommands(name, verb, elements)
 
   /** undefined: there is no such table. */
   async function read(): Promise<TableState | undefined> {
     // Not by a list of all tables: nft 1.0.6 prints rubbish for one that has an owner, as firewalld's has.
     try {
-      return parseTable(await runner.run(listTable))
+      return parseTable(await runner.run(`list table ${name}`), table.sets)
     } catch (error) {
       if (error instanceof NftError && error.message.includes('No such file or directory')) return undefined
       throw error
@@ -53,13 +85,11 @@ export function createFirewall(runner: Runner): Firewall {
 
   async function ensure(keep?: readonly Element[]): Promise<{ created: boolean }> {
     const have = await read()
-    if (have && faultsOf(have).length === 0) return { created: false }
+    if (have && faultsOf(table, have).length === 0) return { created: false }
     const elements = keep ?? have?.elements ?? []
-    await runner.run(
-      `${deleteTable}${ruleset}\nadd set inet ${tableName} ${marker} { type mark; }\n${commands('add', elements)}`,
-    )
+    await runner.run(`${deleteTable}${ruleset}\nadd set ${name} ${marker} { type mark; }\n${commands('add', elements)}`)
     const now = await read()
-    const faults = now ? faultsOf(now) : ['no table']
+    const faults = now ? faultsOf(table, now) : ['no table']
     if (faults.length > 0) throw new NftError(`the table loaded differs from what was asked for: ${faults.join('; ')}`)
     return { created: true }
   }
@@ -83,7 +113,7 @@ export function createFirewall(runner: Runner): Firewall {
     check: () =>
       oneAtATime(async () => {
         const have = await read()
-        return { elements: have?.elements ?? [], faults: have ? faultsOf(have) : ['it is missing'] }
+        return { elements: have?.elements ?? [], faults: have ? faultsOf(table, have) : ['it is missing'] }
       }),
     apply: change => oneAtATime(() => apply(change)),
     delete: () => oneAtATime(async () => void (await runner.run(deleteTable))),
@@ -91,7 +121,7 @@ export function createFirewall(runner: Runner): Firewall {
 }
 
 /** What is wrong with a table that calls itself ours; nothing for a right one. */
-function faultsOf(have: TableState): string[] {
+function faultsOf({ marker, ruleset }: StaticTable, have: TableState): string[] {
   const faults = [...have.faults]
   if (!have.setNames.includes(marker)) faults.push('made by another version of the rules')
   for (const [chain, count] of rulesOf(ruleset)) {
@@ -102,15 +132,13 @@ function faultsOf(have: TableState): string[] {
 }
 
 /** `add element inet tsnet publish4_any { 6 . 8080 : 10.30.0.2 . 80, ... }`, a line for each set concerned. */
-function commands(verb: 'add' | 'delete', elements: readonly Element[]): string {
+function elementCommands(table: string, verb: 'add' | 'delete', elements: readonly Element[]): string {
   const bySet = new Map<string, Set<string>>()
   for (const element of elements) {
     const texts = bySet.get(element.set) ?? new Set()
     bySet.set(element.set, texts.add(verb === 'add' ? formatElement(element) : formatKey(element)))
   }
-  return [...bySet]
-    .map(([set, texts]) => `${verb} element inet ${tableName} ${set} { ${[...texts].join(', ')} }\n`)
-    .join('')
+  return [...bySet].map(([set, texts]) => `${verb} element ${table} ${set} { ${[...texts].join(', ')} }\n`).join('')
 }
 
 /** What of a change is still to be done; a key that is there with another value is deleted before it is added. */

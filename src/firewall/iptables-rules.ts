@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Family } from '../cnm/types.js'
 import { formatRange } from '../ports/spec.js'
-import { type Element, fieldNames, formatElement, type SetName, sets } from './elements.js'
+import { type Element, fieldNames, formatElement, type GuardSetName, type SetName, sets, tableOf } from './elements.js'
 
 /**
  * ruleset.nft in the words of iptables: every set is a chain of ours, every element one rule or a few in it. What is said
@@ -35,7 +35,9 @@ const one = (family: Family, table: TableName, chain: string, spec: string, firs
   first,
 })
 
-type Rows = { [S in SetName]: (element: Extract<Element, { set: S }>) => Rule[] }
+/** The spoof guard has no rows: iptables sees no frames (backend.ts). */
+type RuleSetName = Exclude<SetName, GuardSetName>
+type Rows = { [S in RuleSetName]: (element: Extract<Element, { set: S }>) => Rule[] }
 
 interface At {
   protocol: string
@@ -183,7 +185,8 @@ const rows: Rows = {
 /** What an element is in the kernel. Throws InvalidParameter on a value that is none. */
 export function elementRules(element: Element): Rule[] {
   formatElement(element)
-  return (rows[element.set] as (element: Element) => Rule[])(element)
+  if (tableOf(element.set) !== 'inet') throw new Error(`iptables has no rules for ${element.set}`)
+  return (rows[element.set as RuleSetName] as (element: Element) => Rule[])(element)
 }
 
 const jumps = (table: TableName, chain: string, ...targets: string[]): Rule[] =>

@@ -1,4 +1,4 @@
-import { type Element, fieldsOf, listOf, nftTypeOf, parseElement, setNames } from './elements.js'
+import { type Element, fieldsOf, listOf, nftTypeOf, parseElement, type SetName } from './elements.js'
 
 /** What the kernel has under our table's name. */
 export interface TableState {
@@ -10,8 +10,8 @@ export interface TableState {
   faults: string[]
 }
 
-/** Read `nft -j list table inet tsnet` (man 5 libnftables-json). */
-export function parseTable(json: string): TableState {
+/** Read `nft -j list table inet tsnet` (man 5 libnftables-json), which should have these sets. */
+export function parseTable(json: string, setNames: readonly SetName[]): TableState {
   const rows = listOf(fieldsOf(JSON.parse(json || '{}')).nftables).map(fieldsOf)
   const state: TableState = { elements: [], setNames: [], ruleCounts: new Map(), faults: [] }
   const listed = new Map<string, Record<string, unknown>>()
@@ -27,7 +27,7 @@ export function parseTable(json: string): TableState {
   for (const name of setNames) {
     const set = listed.get(name)
     const want = nftTypeOf(name)
-    if (!set || typeText(set.type) !== want.key || typeText(set.map) !== want.value) {
+    if (!set || !isOfType(set.type, want.key) || typeText(set.map) !== want.value) {
       state.faults.push(set ? `${name} is of another type` : `${name} is missing`)
       continue
     }
@@ -40,11 +40,15 @@ export function parseTable(json: string): TableState {
   return state
 }
 
+/** Newer nft gives what was declared with `typeof` in that form, which says less than the element itself. */
+const isOfType = (type: unknown, want: string): boolean =>
+  typeText(type) === want || (want.includes('integer') && fieldsOf(type).typeof !== undefined)
+
 /** nft gives the type of a key as a word or a list of words, that of a value as one text. */
 const typeText = (type: unknown): string | undefined =>
   type === undefined ? undefined : Array.isArray(type) ? type.join(' . ') : String(type)
 
-/** The number of rules that ruleset.nft gives each chain: there, a rule is a line. */
+/** The number of rules that a ruleset gives each chain: there, a rule is a line. */
 export function rulesOf(ruleset: string): Map<string, number> {
   const counts = new Map<string, number>()
   for (const [, chain = '', body = ''] of ruleset.matchAll(/^ {2}chain (\w+) \{\n(.*?)^ {2}\}/gms)) {

@@ -104,6 +104,7 @@ export const fakeDrivers = (world: FakeWorld): Drivers => {
     linkNames: wanted => wanted.flatMap(({ endpoints }) => endpoints.map(({ endpoint }) => endpoint.hostLink)),
     bridges: () => [],
     obstacles: () => [],
+    notes: () => [],
     hasLink: name => world.links.has(name),
   }
 }

@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import { type Element, formatElement } from '../../src/firewall/elements.js'
+import { type Element, formatElement, tableOf } from '../../src/firewall/elements.js'
 import type { Firewall } from '../../src/firewall/firewall.js'
 
-/** One row of every set and map. */
+/** One row of every set and map, of the rules and of the spoof guard. */
 export const oneOfEach: Element[] = [
   {
     set: 'publish4',
@@ -93,7 +93,21 @@ export const oneOfEach: Element[] = [
   },
   { set: 'snat4', subnet: '10.20.0.0/24', hostIp: '192.0.2.1' },
   { set: 'snat6', subnet: 'fd00:20::/64', hostIp: '2001:db8::1' },
+  { set: 'guarded', link: 'tsn0123456789ab' },
+  { set: 'sender_macs', link: 'tsn0123456789ab', mac: '02:42:0a:14:00:02' },
+  { set: 'senders4', link: 'tsn0123456789ab', mac: '02:42:0a:14:00:02', address: '10.20.0.2' },
+  { set: 'senders6', link: 'tsn0123456789ab', mac: '02:42:0a:14:00:02', address: 'fd00:20::2' },
+  { set: 'targets6', link: 'tsn0123456789ab', address: 'fd00:20::2' },
+  { set: 'targets6', link: 'tsn0123456789ab', address: 'fe80::42:aff:fe14:2' },
+  { set: 'also4', link: 'tsn0123456789ab', subnet: '10.20.0.100/32' },
+  { set: 'also4', link: 'tsn0123456789ab', subnet: '10.99.0.0/16' },
+  { set: 'also6', link: 'tsn0123456789ab', subnet: '::/0' },
+  { set: 'also_targets6', link: 'tsn0123456789ab', subnet: 'fd00:99::/64' },
+  { set: 'also_targets6', link: 'tsn0123456789ab', subnet: 'fd00:20::100/128' },
+  { set: 'also_targets6', link: 'a23456789012345', subnet: '::/0' },
 ]
+/** Those of the rules alone. */
+export const oneOfEachRule = oneOfEach.filter(({ set }) => tableOf(set) === 'inet')
 
 const texts = (elements: readonly Element[]): string[] => elements.map(e => `${e.set} ${formatElement(e)}`).sort()
 const port = (hostPort: number, containerIp: string): Element => ({
@@ -212,6 +226,10 @@ export function firewallContract(name: string, make: () => Firewall): void {
       { set: 'from4', protocol: 'tcp', hosts: '0.0.0.0/0', ports: { first: 22, last: 22 }, sources: 'fd00::/8' },
       { set: 'from6', protocol: 'tcp', hosts: '::/0', ports: { first: 23, last: 22 }, sources: 'fd00::/8' },
       { set: 'lo_only', protocol: 'icmp', hostIp: '127.0.0.1', hostPort: 1 },
+      { set: 'sender_macs', link: 'tsn0', mac: '02:42:0A:14:00:02' },
+      { set: 'senders4', link: 'tsn0', mac: '02:42:0a:14:00:02 }', address: '10.20.0.2' },
+      { set: 'targets6', link: 'tsn0', address: '10.20.0.2' },
+      { set: 'also_targets6', link: 'tsn0', subnet: 'fd00::/129' },
     ] as Element[])('refuses $set with a word that is none of its kind: %j', async element => {
       await expect(firewall.apply({ add: [element], delete: [] })).rejects.toMatchObject({ kind: 'InvalidParameter' })
       expect((await firewall.check()).elements).toEqual([])

@@ -29,11 +29,15 @@ export class BareHost extends Machine {
   async startTsnet(...options: string[]): Promise<void> {
     await this.serve('tsnet', process.execPath, tsnet, 'daemon', ...options)
     // a daemon that was killed has left its sockets, so that they are there says nothing
-    await until('tsnet to answer', () => {
-      this.assertRuns('tsnet')
-      const plugin = this.tryRun('socat', '/dev/null', `UNIX-CONNECT:${pluginPath}`)
-      return plugin.status === 0 && this.#get('version')
-    })
+    await until(
+      'tsnet to answer',
+      () => {
+        this.assertRuns('tsnet')
+        const plugin = this.tryRun('socat', '/dev/null', `UNIX-CONNECT:${pluginPath}`)
+        return plugin.status === 0 && this.#get('version')
+      },
+      30_000,
+    )
   }
 
   /** End it as a service manager would; a daemon that does not end well fails the test. */
@@ -126,7 +130,15 @@ export class BareHost extends Machine {
 
   /** Everything in our nftables table; empty where there is no such table. */
   tsnetRules(): NftObject[] {
-    const got = this.tryRun('nft', '-j', 'list', 'table', 'inet', 'tsnet')
+    return this.#table('inet')
+  }
+  /** Everything in our table for bridges. */
+  spoofGuard(): NftObject[] {
+    return this.#table('bridge')
+  }
+
+  #table(family: string): NftObject[] {
+    const got = this.tryRun('nft', '-j', 'list', 'table', family, 'tsnet')
     if (got.status !== 0) return []
     return (JSON.parse(got.stdout) as { nftables: NftObject[] }).nftables.filter(object => !('metainfo' in object))
   }
@@ -139,7 +151,7 @@ export class BareHost extends Machine {
   snapshot(): string {
     const links = this.json('ip', '-j', '-d', 'addr').map(link => ({ ...link, addr_info: plainAddresses(link) }))
     const routes = ['-4', '-6'].map(family => this.json('ip', '-j', family, 'route'))
-    const rules = this.tsnetRules()
+    const rules = [...this.tsnetRules(), ...this.spoofGuard()]
     const netns = this.run('ip', 'netns').replace(/ \(id: \d+\)/g, '')
     const list = (kind: string) => JSON.parse(this.#get(kind) || '[]') as { scope?: string }[]
     const objects = ['networks', 'sandboxes', 'endpoints'].map(kind =>

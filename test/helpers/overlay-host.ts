@@ -6,9 +6,10 @@ import { createDrivers } from '../../src/drivers/index.js'
 import { OtherBridges } from '../../src/drivers/other-bridges.js'
 import type { OverlayOptions } from '../../src/drivers/overlay/options.js'
 import { unavailable } from '../../src/errors.js'
-import { createFirewall, type Firewall } from '../../src/firewall/firewall.js'
+import { createFirewall, createSpoofGuard, type Firewall } from '../../src/firewall/firewall.js'
 import { Flows } from '../../src/firewall/flows.js'
 import { ensureForeignAccept } from '../../src/firewall/foreign.js'
+import { withSpoofGuard } from '../../src/firewall/guarded.js'
 import { HostPorts } from '../../src/firewall/host-ports.js'
 import type { Runner } from '../../src/firewall/nft.js'
 import { openRunner } from '../../src/firewall/runner.js'
@@ -61,7 +62,7 @@ export class OverlayHost {
     const { kernel } = this
     const runner = await openRunner('libnftables')
     this.runner = runner
-    this.firewall = createFirewall(runner)
+    this.firewall = withSpoofGuard(createFirewall(runner), createSpoofGuard(runner))
     await this.firewall.ensure()
     const hostPorts = new HostPorts()
     const conntrack = Conntrack.open(this.netns)
@@ -74,6 +75,7 @@ export class OverlayHost {
       otherBridges: new OtherBridges(kernel, this.firewall),
       acceptForeign: async () => void (await ensureForeignAccept({ name: 'nftables', runner }, noLog)),
       obstacles: () => [],
+      unguarded: undefined,
       others: this.others(),
     })
     this.driver = drivers.get('overlay') as Driver<OverlayOptions>

@@ -1,24 +1,35 @@
 import { execFileSync } from 'node:child_process'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Element } from '../../src/firewall/elements.js'
-import { createIptablesFirewall } from '../../src/firewall/iptables.js'
+import { createSpoofGuard } from '../../src/firewall/firewall.js'
+import { withSpoofGuard } from '../../src/firewall/guarded.js'
+import { createIptablesFirewall, type Variant } from '../../src/firewall/iptables.js'
+import type { Runner } from '../../src/firewall/nft.js'
+import { openRunner } from '../../src/firewall/runner.js'
 import { enterNetnsForGood, openNetns } from '../../src/netlink/netns.js'
-import { firewallContract, oneOfEach } from '../helpers/firewall-contract.js'
+import { firewallContract, oneOfEachRule as oneOfEach } from '../helpers/firewall-contract.js'
 import { makeNetns, needRoot, netnsPath, removeNetns, sweep } from '../helpers/netns.js'
 
 const prefix = 'tst-ipt'
 let netns: string
+let runner: Runner
 
-beforeAll(() => {
+beforeAll(async () => {
   needRoot()
   sweep(prefix)
   netns = makeNetns(prefix)
   enterNetnsForGood(openNetns(netnsPath(netns)))
+  runner = await openRunner()
 })
-afterAll(() => removeNetns(netns))
+afterAll(() => {
+  runner?.close()
+  removeNetns(netns)
+})
 
-firewallContract('iptables-nft', () => createIptablesFirewall('nft'))
-firewallContract('iptables-legacy', () => createIptablesFirewall('legacy'))
+/** All that there is of ours where iptables writes the rules. */
+const beside = (variant: Variant) => () => withSpoofGuard(createIptablesFirewall(variant), createSpoofGuard(runner))
+firewallContract('iptables-nft', beside('nft'))
+firewallContract('iptables-legacy', beside('legacy'))
 
 describe.each(['nft', 'legacy'] as const)('the rules of iptables-%s', variant => {
   const firewall = createIptablesFirewall(variant)

@@ -1,8 +1,9 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Element } from '../../src/firewall/elements.js'
-import { createFirewall } from '../../src/firewall/firewall.js'
+import { createFirewall as createRules, createSpoofGuard } from '../../src/firewall/firewall.js'
 import { deleteForeignAccept, ensureForeignAccept } from '../../src/firewall/foreign.js'
+import { withSpoofGuard } from '../../src/firewall/guarded.js'
 import type { Runner } from '../../src/firewall/nft.js'
 import { nftExecRunner } from '../../src/firewall/nft-exec.js'
 import { openRunner } from '../../src/firewall/runner.js'
@@ -32,7 +33,14 @@ afterAll(() => {
 
 const nft = (...args: string[]): string => execFileSync('nft', args, { encoding: 'utf8', maxBuffer: 1 << 28 })
 /** The judge: the program's own listing, without the handles that count up. */
-const judged = (): string => nft('list', 'ruleset')
+const judged = (): string =>
+  nft('list', 'ruleset')
+    .split(/^(?=table )/m)
+    .sort() // a table that was made anew stands last
+    .join('')
+
+/** All that nftables has of ours. */
+const createFirewall = (runner: Runner) => withSpoofGuard(createRules(runner), createSpoofGuard(runner))
 
 firewallContract('libnftables', () => createFirewall(library))
 firewallContract('the nft program', () => createFirewall(program))
@@ -73,6 +81,8 @@ describe('the table in the kernel', () => {
       'a set of another type',
       'delete table inet tsnet; add table inet tsnet; add set inet tsnet publish4 { type mark; }',
     ],
+    ['the guard alone flushed', 'delete table bridge tsnet'],
+    ['a rule of the guard taken out', 'flush chain bridge tsnet arps'],
     ['an element that means nothing', 'add element inet tsnet publish4_any { 1 . 80 : 10.0.0.2 . 80 }'],
   ]
   it.each(damage)('is made anew after %s', async (_, command) => {
@@ -87,16 +97,19 @@ describe('the table in the kernel', () => {
     expect(await firewall.ensure()).toEqual({ created: false })
   })
 
-  it('keeps its elements when an older version of the rules is replaced, with nothing in between', async () => {
-    const firewall = createFirewall(library)
-    await firewall.ensure()
-    await firewall.apply({ add: oneOfEach, delete: [] })
-    const before = judged()
-    const [, marker = ''] = /set (ruleset_\w+)/.exec(before) ?? []
-    nft(`delete set inet tsnet ${marker}; add set inet tsnet ruleset_0ld { type mark; }`)
-    expect(await firewall.ensure()).toEqual({ created: true })
-    expect(judged()).toBe(before)
-  })
+  it.each(['inet', 'bridge'])(
+    'keeps its elements when an older version of table %s is replaced, with nothing in between',
+    async family => {
+      const firewall = createFirewall(library)
+      await firewall.ensure()
+      await firewall.apply({ add: oneOfEach, delete: [] })
+      const before = judged()
+      const [, marker = ''] = /set (ruleset_\w+)/.exec(nft('list', 'table', family, 'tsnet')) ?? []
+      nft(`delete set ${family} tsnet ${marker}; add set ${family} tsnet ruleset_0ld { type mark; }`)
+      expect(await firewall.ensure()).toEqual({ created: true })
+      expect(judged()).toBe(before)
+    },
+  )
 
   it('takes 10,000 ports in one transaction, and the next one costs what the first did', async () => {
     const port = (i: number): Element => ({

@@ -43,6 +43,7 @@ function watch(): void {
       looks++
     },
     tables: new Set(['inet tsnet']),
+    shared: false,
     isOurProgram,
     firewallChanged: async cause => void causes.push(cause),
     bridgeGone: async name => void bridges.push(name),

@@ -66,7 +66,10 @@ function surroundings() {
     sandbox: () => ({ id: 'box', name: 'webbox', netns: '/run/netns/webbox' }),
     sandboxNameOf: () => 'webbox',
   }
-  const deps = { state, drivers: { get: () => driver, obstacles: () => [] } } as unknown as EndpointDeps
+  const deps = {
+    state,
+    drivers: { get: () => driver, obstacles: () => [], notes: () => [] },
+  } as unknown as EndpointDeps
   return { deps, state, cluster, stored, removed, findings, verified, own, driver }
 }
 

@@ -9,7 +9,16 @@ describe('options of an attachment', () => {
       metric: 0,
       sysctls: {},
       neighbours: [],
+      anti_spoof: true,
+      extra_addresses: [],
     })
+  })
+
+  test('take extra addresses of all kinds, written the one way, single ones as subnets of one', () => {
+    const text = '10.30.0.9, 10.99.0.0/16,FD00:0::9,00-00-5E-00-01-07,fd00:9::/64'
+    const want = ['10.30.0.9/32', '10.99.0.0/16', 'fd00::9/128', '00:00:5e:00:01:07', 'fd00:9::/64']
+    expect(parseEndpointOptions({ extra_addresses: text })?.extra_addresses).toEqual(want)
+    expect(parseDockerEndpointOptions({ anti_spoof: 'false' })?.anti_spoof).toBe(false)
   })
 
   test("take Docker's name and form of the settings of an interface", () => {
@@ -35,6 +44,8 @@ describe('options of an attachment', () => {
 
   test.each([
     [{ gw_prioriti: '1' }, 'unknown option gw_prioriti for an attachment (did you mean gw_priority?)'],
+    [{ extra_addresses: '10.0.0.1/8' }, 'extra address 10.0.0.1/8 has host bits set; it should be 10.0.0.0/8'],
+    [{ extra_addresses: 'box' }, 'extra address "box" is not an IP address'],
     [{ gw_priority: 'high' }, 'option gw_priority=high must be a whole number, at most ten digits long'],
     [{ metric: '-1' }, 'option metric=-1 must be a whole number from 0 to 2147483647'],
     [{ sysctls: 'net.ipv4.ip_forward=1' }, 'may set what belongs to the interface alone'],

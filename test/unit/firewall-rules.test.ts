@@ -9,13 +9,18 @@ import {
   parseElement,
   sameElement,
   setNames,
+  type TableFamily,
+  tableOf,
 } from '../../src/firewall/elements.js'
 import { bindingElements, type FilteredNetwork, networkElements } from '../../src/firewall/rules.js'
+import { type Sender, senderElements } from '../../src/firewall/senders.js'
 import { rulesOf } from '../../src/firewall/table.js'
 import { oneOfEach } from '../helpers/firewall-contract.js'
 
 const texts = (elements: Element[]): string[] => elements.map(e => `${e.set} ${formatElement(e)}`)
-const ruleset = readFileSync(new URL('../../src/firewall/ruleset.nft', import.meta.url), 'utf8')
+const textOf = (file: string): string => readFileSync(new URL(`../../src/firewall/${file}`, import.meta.url), 'utf8')
+const ruleset = textOf('ruleset.nft')
+const spoofGuard = textOf('spoof-guard.nft')
 
 describe('the elements of a network', () => {
   const network: FilteredNetwork = {
@@ -132,29 +137,94 @@ describe('an element', () => {
   })
 })
 
-describe('ruleset.nft', () => {
-  it('declares exactly the sets and maps that elements.ts describes, of the same types', () => {
-    const declared = [...ruleset.matchAll(/^ {2}(?:map|set) (\w+)\s+\{ type ([^;:]+?)(?: : ([^;]+))?;/gm)]
-    const got = Object.fromEntries(declared.map(([, name, key, value]) => [name, { key, value }]))
-    expect(got).toEqual(Object.fromEntries(setNames.map(name => [name, nftTypeOf(name)])))
+describe('the elements of a guarded endpoint', () => {
+  const sender: Sender = { link: 'tsn1', mac: '02:42:0a:14:00:02', addresses: ['10.20.0.2'], macs: [], subnets: [] }
+  const own = [
+    'guarded "tsn1"',
+    'sender_macs "tsn1" . 02:42:0a:14:00:02',
+    'senders4 "tsn1" . 02:42:0a:14:00:02 . 10.20.0.2',
+    'senders6 "tsn1" . 02:42:0a:14:00:02 . fe80::42:aff:fe14:2',
+    'targets6 "tsn1" . 0xfe8000000000000000420afffe140002',
+  ]
+  it.each<[string, Partial<Sender>, string[]]>([
+    ['as it comes', {}, []],
+    [
+      'with an IPv6 address',
+      { addresses: ['10.20.0.2', 'fd00::2'] },
+      ['senders6 "tsn1" . 02:42:0a:14:00:02 . fd00::2', 'targets6 "tsn1" . 0xfd000000000000000000000000000002'],
+    ],
+    [
+      'with another MAC address',
+      { macs: ['00:00:5e:00:01:07'] },
+      [
+        'sender_macs "tsn1" . 00:00:5e:00:01:07',
+        'senders4 "tsn1" . 00:00:5e:00:01:07 . 10.20.0.2',
+        'senders6 "tsn1" . 00:00:5e:00:01:07 . fe80::200:5eff:fe00:107',
+        'targets6 "tsn1" . 0xfe8000000000000002005efffe000107',
+      ],
+    ],
+    [
+      'with subnets, of which one holds another',
+      { subnets: ['10.0.0.7/32', '10.0.0.0/8', 'fd00:9::/64', '10.0.0.0/8'] },
+      [
+        'also4 "tsn1" . 10.0.0.0/8',
+        'also6 "tsn1" . fd00:9::/64',
+        'also_targets6 "tsn1" . 0xfd000009000000000000000000000000-0xfd00000900000000ffffffffffffffff',
+      ],
+    ],
+  ])('%s', (_, over, more) => {
+    expect(texts(senderElements({ ...sender, ...over })).sort()).toEqual([...own, ...more].sort())
   })
+})
 
-  it('has chains whose rules are counted a line each', () => {
-    expect(Object.fromEntries(rulesOf(ruleset))).toEqual({
-      guard: 6,
-      clamp: 2,
-      prerouting: 2,
-      output: 1,
-      clients: 2,
-      publish: 10,
-      postrouting: 7,
-      forward: 17,
-      open: 4,
-      ours: 2,
-    })
+describe.each<[string, string, TableFamily]>([
+  ['ruleset.nft', ruleset, 'inet'],
+  ['spoof-guard.nft', spoofGuard, 'bridge'],
+])('%s', (_, text, family) => {
+  it('declares exactly the sets and maps that elements.ts describes, of the same types', () => {
+    const declared = [...text.matchAll(/^ {2}(?:map|set) (\w+)\s+\{ type(?:of)? ([^;:]+?)(?: : ([^;]+))?;/gm)]
+    // what is read out of a message by its place there has no type of its own
+    const asType = (words = '') => words.replace('iifname . @th,64,128', 'ifname . integer')
+    const got = Object.fromEntries(declared.map(([, name, key, value]) => [name, { key: asType(key), value }]))
+    const names = setNames.filter(name => tableOf(name) === family)
+    expect(got).toEqual(Object.fromEntries(names.map(name => [name, nftTypeOf(name)])))
   })
 
   it('says of every chain what it does', () => {
-    for (const [, body] of ruleset.matchAll(/^ {2}chain \w+ \{\n(.*)$/gm)) expect(body).toMatch(/^ {4}comment "/)
+    const chains = [...text.matchAll(/^ {2}chain \w+ \{\n(.*)$/gm)]
+    expect(chains.length).toBeGreaterThan(3)
+    for (const [, body] of chains) expect(body).toMatch(/^ {4}comment "/)
+  })
+})
+
+it('rules are counted a line each', () => {
+  expect(Object.fromEntries(rulesOf(ruleset))).toEqual({
+    guard: 6,
+    clamp: 2,
+    prerouting: 2,
+    output: 1,
+    clients: 2,
+    publish: 10,
+    postrouting: 7,
+    forward: 17,
+    open: 4,
+    ours: 2,
+  })
+  expect(Object.fromEntries(rulesOf(spoofGuard))).toEqual({ senders: 3, others: 6, others4: 4, arps: 5, others6: 7 })
+})
+
+describe('an element of the spoof guard', () => {
+  it.each<[unknown, string]>([
+    ['0xfd000000000000000000000000000002', 'fd00::2'],
+    [1, '::1'],
+  ])('is read from %j, as nft lists addresses that have no type', (json, address) => {
+    const got = parseElement('targets6', { concat: ['tsn1', json] })
+    expect(got).toEqual({ set: 'targets6', link: 'tsn1', address })
+  })
+
+  it('is read from a range of those', () => {
+    const range = ['0xfd000000000000000000000000000000', '0xfd00000000000000ffffffffffffffff']
+    const got = parseElement('also_targets6', { concat: ['tsn1', { range }] })
+    expect(got).toEqual({ set: 'also_targets6', link: 'tsn1', subnet: 'fd00::/64' })
   })
 })

@@ -3,7 +3,7 @@ import { type OptionsOf, option, parseBoolean, parseWhole } from '../../options.
 import { modeOptions } from '../bridged/modes.js'
 import { bridgedOptions } from '../bridged/options.js'
 
-const { icc, masquerade, host_binding, ifprefix, routes, internal } = bridgedOptions
+const { icc, masquerade, anti_spoof, host_binding, ifprefix, routes, internal } = bridgedOptions
 
 /** Short name, Docker's name (drivers/bridge/labels.go and netlabel/labels.go in moby), default, rule and help of every bridge option. */
 export const bridgeOptions = {
@@ -22,6 +22,7 @@ export const bridgeOptions = {
   icc,
   masquerade,
   ...modeOptions,
+  anti_spoof,
   host_binding,
   ifprefix,
   inhibit_ipv4: option({

@@ -13,6 +13,7 @@ import { forwardingSteps } from '../forwarding.js'
 import { isMarked, isMarkOf, markOf } from '../mark.js'
 import { holdSteps, type PublishingNetwork, portElements, publishPorts, revokePorts } from '../publishing.js'
 import { networkRoutes } from '../routes.js'
+import { guardElements, refuseUnguarded, unguardedNotes } from './guard.js'
 import {
   type BridgedNetwork,
   type BridgeShape,
@@ -60,7 +61,8 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   }
 
   async ensureNetwork(network: Network<Options>, before?: Network<Options>): Promise<void> {
-    const { kernel, firewall, acceptForeign } = this.deps
+    const { kernel, firewall, acceptForeign, unguarded } = this.deps
+    refuseUnguarded(network, unguarded)
     for (const step of forwardingSteps(familiesOf([network]))) await step.apply()
     const shape = this.shapeOf(network)
     const link = kernel.link(shape.name)
@@ -81,9 +83,11 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   }
 
   async join(network: Network<Options>, { endpoint, place }: Wiring): Promise<void> {
-    const { kernel } = this.deps
+    const { kernel, firewall } = this.deps
     const bridge = this.shapeOf(network).name
     const { index: master } = bridgeOf(kernel, network, bridge)
+    // before the link is up: from its first frame on
+    await firewall.apply({ add: this.#guard(network, endpoint), delete: [] })
     const link = kernel.link(endpoint.hostLink)
     if (link !== undefined) {
       for (const step of hostLinkSteps(kernel, network, endpoint, link, bridge, master)) await step.apply()
@@ -137,9 +141,18 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     return this.deps.kernel.link(endpoint.hostLink) === undefined
   }
 
-  async deleteEndpoint(_network: Network<Options>, { endpoint }: Wiring): Promise<void> {
+  async deleteEndpoint(network: Network<Options>, { endpoint }: Wiring): Promise<void> {
     const link = this.deps.kernel.link(endpoint.hostLink)
     if (link !== undefined && isMarked(link)) await this.deps.kernel.deleteLinks([link.index])
+    await this.deps.firewall.apply({ add: [], delete: this.#guard(network, endpoint) })
+  }
+
+  #guard(network: Network<Options>, endpoint: Endpoint): Element[] {
+    return guardElements(network, endpoint, this.deps.unguarded)
+  }
+
+  notes(network: Network<Options>): string[] {
+    return unguardedNotes(network, this.deps.unguarded)
   }
 
   async publish(
@@ -185,7 +198,10 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   elements(wanted: readonly WantedNetwork<Options>[]): Element[] {
     return wanted.flatMap(({ network, endpoints }) => [
       ...networkElements(this.filtered(network)),
-      ...endpoints.flatMap(({ endpoint }) => portElements(this.publishing(network), endpoint.bindings)),
+      ...endpoints.flatMap(({ endpoint }) => [
+        ...portElements(this.publishing(network), endpoint.bindings),
+        ...(endpoint.state === 'joined' ? this.#guard(network, endpoint) : []),
+      ]),
     ])
   }
 }

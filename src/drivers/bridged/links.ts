@@ -122,6 +122,10 @@ function bridgeSysctls(network: BridgedNetwork, name: string): Record<string, st
     [`net.ipv6.conf.${name}.disable_ipv6`]: ipv6 ? '0' : '1',
     // a container must not be able to give the host routes
     [`net.ipv6.conf.${name}.accept_ra`]: '0',
+    [`net.ipv6.conf.${name}.accept_redirects`]: '0',
+    [`net.ipv4.conf.${name}.accept_redirects`]: '0',
+    // nor has the host anybody go round it, from one subnet of a bridge to another, past what it decides
+    [`net.ipv4.conf.${name}.send_redirects`]: '0',
   }
 }
 

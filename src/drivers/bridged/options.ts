@@ -17,6 +17,11 @@ export const bridgedOptions = {
     parse: parseBoolean,
     help: "traffic out of the host leaves with the host's address",
   }),
+  anti_spoof: option<boolean | 'auto'>({
+    default: 'auto',
+    parse: text => (text === 'auto' ? text : parseBoolean(text)),
+    help: "an endpoint cannot send with another's MAC or IP address, nor pass for the gateway; auto: yes, wherever the kernel has nftables for bridges",
+  }),
   host_binding: option({
     alias: 'com.docker.network.bridge.host_binding_ipv4',
     default: '',
