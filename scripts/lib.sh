@@ -34,6 +34,23 @@ need_packages() {
   ) || die "apt-get could not install ${missing[*]}"
 }
 
+# need_debian DIRECTORY SUITE PACKAGE...: another Debian than this one, with those packages, in that directory; kept for the next time.
+need_debian() {
+  [ -d "$1" ] || (
+    need_packages debootstrap
+    echo "making a Debian $2 with ${*:3} in $1"
+    mkdir -p "$(dirname "$1")"
+    rm -rf "$1".new-*
+    new=$1.new-$$ # half a Debian must not be taken for a whole one
+    debootstrap --variant=minbase --include="$(IFS=, && echo "${*:3}")" "$2" "$new" >"$1.log" 2>&1 || {
+      tail -5 "$1.log" >&2
+      rm -rf "$new"
+      exit 1
+    }
+    mv "$new" "$1"
+  )
+}
+
 # Dependencies as package-lock.json has them, and dist/ from src/. Does nothing where both are up to date.
 need_build() {
   if ! [ node_modules/.package-lock.json -nt package-lock.json ]; then

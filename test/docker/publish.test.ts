@@ -136,6 +136,13 @@ test('a published port is out of reach of the programs of the host and of Docker
   expect(host.tryRun('timeout', '1', 'socat', 'TCP-LISTEN:8080', 'SYSTEM:true').stderr).toMatch(
     /Address already in use/,
   )
-  expect(refusal(host, 'run', '-d', '--name', 'second', '-p', '8080:80', 'busybox', 'true')).toMatch(/8080/)
+  const bridge = `br-${host.docker('network', 'create', 'plain').slice(0, 12)}`
+  expect(
+    refusal(host, 'run', '-d', '--name', 'second', '--network', 'plain', '-p', '8080:80', 'busybox', 'true'),
+  ).toMatch(/8080/)
   removeContainers(host, 'second')
+  // dockerd 28 leaves the link of a container that it could not publish
+  for (const { ifname } of host.json('ip', '-j', 'link', 'show', 'master', bridge))
+    host.run('ip', 'link', 'delete', String(ifname))
+  host.docker('network', 'rm', 'plain')
 })

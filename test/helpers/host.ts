@@ -1,6 +1,7 @@
 import type { SpawnSyncReturns } from 'node:child_process'
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { dockerdOf } from './dockerd.js'
 import { image, packImage } from './image.js'
 import { cable, Machine, type Result, repo, until } from './machine.js'
 import type { Vantage } from './vantage.js'
@@ -52,7 +53,7 @@ export class BareHost extends Machine {
 
   async startDocker(...options: string[]): Promise<void> {
     const cgroups = ['--cgroup-parent', this.cgroup, '--exec-opt', 'native.cgroupdriver=cgroupfs']
-    await this.serve('dockerd', '/usr/sbin/dockerd', '--log-level', 'warn', ...cgroups, ...options)
+    await this.serve('dockerd', ...dockerdOf(this), '--log-level', 'warn', ...cgroups, ...options)
     await until(
       'dockerd to answer',
       () => {
