@@ -171,7 +171,7 @@ async function build(
   undo.add('close the conntrack socket', () => conntrack.close())
   const hostAddresses = () => new Set(kernel.addresses().map(({ address }) => addressOf(address)))
   const flows = new Flows(conntrack, hostAddresses, log)
-  const beside = { otherBridges, acceptForeign, obstacles, unguarded, others }
+  const beside = { otherBridges, acceptForeign, obstacles, unguarded, others, publishDefault: options.publishDefault }
   const drivers = createDrivers({ kernel, firewall, hostPorts, flows, ...beside })
   const namespaces = new KernelNamespaces({ netnsDir: options.netnsDir, etcDir: '/etc/netns' })
   const containers = new DockerContainers(options.dockerSocket)

@@ -7,6 +7,7 @@ import type { LogLevel } from '../log.js'
 import { checkLinkName } from '../names.js'
 import { suggestion } from '../nearest.js'
 import { formatTcpAddress, parseTcpAddress, requireTls, type TcpAddress, type TlsFiles } from '../net/tls.js'
+import { type PublishDefault, publishDefaults } from '../ports/default.js'
 import { type EtcdOptions, parseEtcdUrl } from '../store/etcd-url.js'
 import { defaultSocket } from './target.js'
 
@@ -37,6 +38,8 @@ export interface DaemonOptions {
   /** address, or link that has it, at which other hosts reach this one; undefined: the link of the default route */
   advertise: string | undefined
   firewall: 'auto' | 'nftables' | 'iptables'
+  /** where ports of networks are published when neither -p nor the network says it */
+  publishDefault: PublishDefault
   logLevel: LogLevel
 }
 
@@ -198,6 +201,13 @@ export const daemonOptionTable: { [K in keyof DaemonOptions]: DaemonOption<Daemo
     help: 'what rules are written with; auto: nftables where it works',
     default: 'auto',
     parse: oneOf('firewall', ['auto', 'nftables', 'iptables']),
+  },
+  publishDefault: {
+    flag: 'publish-default',
+    placeholder: 'any|lan|loopback',
+    help: 'where ports are published when -p names no address: everywhere, at private addresses, or for this host alone',
+    default: 'any',
+    parse: oneOf('publish default', publishDefaults),
   },
   logLevel: {
     flag: 'log-level',

@@ -36,8 +36,16 @@ export interface Attachment {
   routes: Route[]
 }
 
-/** Which bindings have to give way to these. */
-export type Replaced = (granted: readonly PortBinding[]) => readonly PortBinding[]
+/** Bindings of an endpoint that end because others take their host ports. */
+export interface Loss {
+  network: Network
+  endpoint: Endpoint
+  /** some of the endpoint's own */
+  bindings: readonly PortBinding[]
+}
+
+/** Who has to give way to these. */
+export type Replaced = (granted: readonly PortBinding[]) => readonly Loss[]
 
 /** What the host itself has to do with a network's addresses. */
 export interface HostAddresses {

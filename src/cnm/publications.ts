@@ -4,7 +4,7 @@ import { clash, formatBinding, formatPortSpec, specOf } from '../ports/spec.js'
 import { withUndo } from '../undo.js'
 import { networkLock } from './deps.js'
 import { asLive, specsOf } from './docker-ports.js'
-import type { Replaced } from './driver.js'
+import type { Loss, Replaced } from './driver.js'
 import { candidateOf, type EndpointDeps } from './endpoints.js'
 import { byPreference } from './gateways.js'
 import type { LivePorts } from './kept-ports.js'
@@ -80,13 +80,19 @@ export class Publications {
           holder.bindings.filter(b => specs.has(specOf(b))),
         )
       }
-      return [...losers.values()].flat()
+      return [...losers].map(([loser, bindings]) => ({
+        network: this.#deps.state.network(loser.networkId),
+        endpoint: loser,
+        bindings,
+      }))
     }
     return await withUndo(async undo => {
       const granted = ((await driver.publish?.(network, endpoint, [port], giveWay)) ?? []).map(asLive)
       undo.add('revoke the port', () => driver.revoke?.(network, endpoint, granted))
       for (const [loser, lost] of losers)
-        undo.add(`give ${loser.name} its ports back`, () => this.#giveBack(loser, lost, granted))
+        undo.add(`give ${loser.name} its ports back`, () =>
+          this.#giveBack(loser, lost, { network, endpoint, bindings: granted }),
+        )
       const changed = new Map([...losers].map(([loser, lost]) => [loser.id, without(loser, lost)]))
       const now = changed.get(id) ?? endpoint
       changed.set(id, { ...now, bindings: [...now.bindings, ...granted] })
@@ -99,9 +105,11 @@ export class Publications {
     })
   }
 
-  async #giveBack(loser: Endpoint, lost: PortBinding[], granted: PortBinding[]): Promise<void> {
+  async #giveBack(loser: Endpoint, lost: PortBinding[], granted: Loss): Promise<void> {
     const network = this.#deps.state.network(loser.networkId)
-    await this.#deps.drivers.get(network.driver).publish?.(network, loser, specsOf(lost), () => granted)
+    const taker = { ...granted.endpoint, bindings: [...granted.endpoint.bindings, ...granted.bindings] }
+    const driver = this.#deps.drivers.get(network.driver)
+    await driver.publish?.(network, without(loser, lost), specsOf(lost), () => [{ ...granted, endpoint: taker }])
   }
 
   /** Endpoints that have something at these host ports, at whatever address. */

@@ -4,6 +4,7 @@ import type { Firewall } from '../firewall/firewall.js'
 import type { Flows } from '../firewall/flows.js'
 import type { HostPorts } from '../firewall/host-ports.js'
 import type { Kernel } from '../netlink/kernel.js'
+import type { PublishDefault } from '../ports/default.js'
 import type { OtherBridges } from './other-bridges.js'
 
 /** What drivers work with: the host's own namespace. */
@@ -18,6 +19,8 @@ export interface DriverDeps {
   /** Where dockerd or another firewall drops what it does not know: have it accept what our rules accepted. */
   acceptForeign: () => Promise<void>
   others: OtherHosts
+  /** of networks that do not say it themselves */
+  publishDefault: PublishDefault
   /** Other programs' rules that drop what ours accept, from or to the network of this bridge, in words. */
   obstacles: (bridge: string) => string[]
 }

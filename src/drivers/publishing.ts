@@ -1,4 +1,4 @@
-import type { Replaced, Step } from '../cnm/driver.js'
+import type { Loss, Step } from '../cnm/driver.js'
 import type { Endpoint, Family, PortBinding, PortSpec } from '../cnm/types.js'
 import { type Element, keyOf } from '../firewall/elements.js'
 import type { FirewallChange } from '../firewall/firewall.js'
@@ -6,9 +6,11 @@ import { openElements } from '../firewall/open-ports.js'
 import { resolveBindings } from '../firewall/publish.js'
 import { bindingElements } from '../firewall/rules.js'
 import { familyOf } from '../ports/address.js'
-import { clash, formatBinding } from '../ports/spec.js'
+import type { PublishDefault } from '../ports/default.js'
+import { formatBinding } from '../ports/spec.js'
 import { diff } from '../reconcile.js'
 import { withUndo } from '../undo.js'
+import { defaultHosts } from './default-hosts.js'
 import type { DriverDeps } from './driver-deps.js'
 
 // Published ports of drivers whose endpoints are behind the host: bridge and overlay.
@@ -18,8 +20,14 @@ export interface PublishingNetwork {
   name: string
   /** host address for ports that are asked for without one; '' for every address */
   hostBinding: string
+  /** where they are published when the network names no address either */
+  publishDefault: PublishDefault
+  /** CIDRs of the clients of ports that name none themselves; none: everybody */
+  from: readonly string[]
   /** families in which ports are opened at the endpoint's own address, and no port of the host is used */
   direct: ReadonlySet<Family>
+  /** whatever is published is also reached at the endpoint's own address, by links that the network trusts */
+  trusts: boolean
 }
 
 /** What the firewall must hold for the ports of one endpoint, given all of them. Pure. */
@@ -29,16 +37,28 @@ export const portElements = (network: PublishingNetwork, bindings: readonly Port
 ]
 
 /** Reached at the endpoint's own address. */
-const opened = (_network: PublishingNetwork, bindings: readonly PortBinding[]): Element[] =>
-  openElements(bindings.filter(({ direct }) => direct))
+const opened = ({ trusts }: PublishingNetwork, bindings: readonly PortBinding[]): Element[] =>
+  openElements(bindings.filter(({ direct }) => direct || trusts))
 
-/** What of that changes where one endpoint has other bindings than before: several of them may be of one port. */
+/** The way to the same port that goes by no port of the host. */
+const directly = (binding: PortBinding): PortBinding => {
+  const { containerIp, containerPort } = binding
+  return { ...binding, hostIp: containerIp, hostPort: containerPort, direct: true }
+}
+
+export interface PublishingLoss extends Omit<Loss, 'network'> {
+  network: PublishingNetwork
+}
+
+/** What of that changes when an endpoint loses some of its bindings and gets others: several of them may lead to one port. */
 function openedChange(
   network: PublishingNetwork,
-  before: readonly PortBinding[],
-  after: readonly PortBinding[],
+  { bindings }: Endpoint,
+  lost: readonly PortBinding[],
+  got: readonly PortBinding[],
 ): FirewallChange {
-  const plan = diff(opened(network, after), opened(network, before), { want: keyOf, have: keyOf }, () => true)
+  const after = [...bindings.filter(binding => !lost.includes(binding)), ...got]
+  const plan = diff(opened(network, after), opened(network, bindings), { want: keyOf, have: keyOf }, () => true)
   return { add: plan.add, delete: plan.remove }
 }
 
@@ -47,25 +67,27 @@ function openedChange(
  * same transaction, and a port that is in both stays held: nobody finds it closed.
  */
 export function publishPorts(
-  { firewall, hostPorts, flows }: DriverDeps,
+  { kernel, firewall, hostPorts, flows }: DriverDeps,
   network: PublishingNetwork,
   endpoint: Endpoint,
   ports: readonly PortSpec[],
-  giveWay: Replaced = () => [],
+  giveWay: (granted: readonly PortBinding[]) => readonly PublishingLoss[],
 ): Promise<PortBinding[]> {
   const owner = endpoint.id
-  const { hostBinding, direct, name } = network
+  const { hostBinding, publishDefault, direct, name } = network
+  const hosts = hostBinding === '' ? defaultHosts(kernel, publishDefault) : undefined
   return withUndo(async undo => {
     const bindings = await resolveBindings(ports, {
       addresses: endpoint.addresses,
       ...(hostBinding !== '' &&
         (familyOf(hostBinding) === 6 ? { hostBinding6: hostBinding } : { hostBinding4: hostBinding })),
-      direct,
-      network: name,
+      ...(hosts && { hosts }),
+      ...{ from: network.from, direct, network: name },
       held: hostPorts,
       owner,
     })
-    const replaced = giveWay(bindings)
+    const losses = giveWay(bindings)
+    const replaced = losses.flatMap(loss => loss.bindings)
     // all of them first: ports that were chosen for us are bound already, whichever hold fails
     for (const binding of bindings)
       undo.add(`release port ${binding.hostPort}`, () => hostPorts.release(binding, replaced))
@@ -73,11 +95,14 @@ export function publishPorts(
       if (replaced.length === 0) await hostPorts.hold(binding, owner)
       else undo.add(`give port ${binding.hostPort} back`, await hostPorts.takeOver(binding, owner))
     }
-    const staying = endpoint.bindings.filter(old => !bindings.some(binding => clash(old, binding)))
-    const change = openedChange(network, staying, [...staying, ...bindings])
+    const own = losses.find(loss => loss.endpoint.id === endpoint.id) ?? { endpoint, bindings: [] }
+    const changes = [
+      ...losses.filter(loss => loss !== own).map(loss => openedChange(loss.network, loss.endpoint, loss.bindings, [])),
+      openedChange(network, own.endpoint, own.bindings, bindings),
+    ]
     await firewall.apply({
-      add: [...bindings.flatMap(bindingElements), ...change.add],
-      delete: [...replaced.flatMap(bindingElements), ...change.delete],
+      add: [...bindings.flatMap(bindingElements), ...changes.flatMap(({ add }) => add)],
+      delete: [...replaced.flatMap(bindingElements), ...changes.flatMap(change => change.delete)],
     })
     for (const old of replaced) await hostPorts.release(old, bindings)
     await flows.endReplaced(replaced, bindings)
@@ -93,11 +118,11 @@ export async function revokePorts(
   bindings: readonly PortBinding[],
 ): Promise<void> {
   if (bindings.length === 0) return
-  const staying = endpoint.bindings.filter(binding => !bindings.includes(binding))
-  const change = openedChange(network, [...staying, ...bindings], staying)
+  const others = endpoint.bindings.filter(binding => !bindings.includes(binding))
+  const change = openedChange(network, { ...endpoint, bindings: [...others, ...bindings] }, bindings, [])
   await firewall.apply({ add: change.add, delete: [...bindings.flatMap(bindingElements), ...change.delete] })
   for (const binding of bindings) await hostPorts.release(binding)
-  await flows.end(bindings)
+  await flows.end(network.trusts ? [...bindings, ...bindings.map(directly)] : bindings)
 }
 
 /** The host's ports of an endpoint that are not held: after a start of the daemon, all of them. */

@@ -12,6 +12,10 @@ export interface PublishTarget {
   /** host addresses for a `-p` without one; both absent: every address of the host */
   hostBinding4?: string
   hostBinding6?: string
+  /** the same as lists: at each of them, with one port */
+  hosts?: Readonly<Record<Family, readonly string[]>>
+  /** CIDRs of the clients of specs that name none; none: everybody */
+  from?: readonly string[]
   /** families in which the endpoint is reached at its own address: no port of the host is used */
   direct?: ReadonlySet<Family>
   /** name of the network, for messages */
@@ -35,7 +39,7 @@ export function resolveBindings(specs: readonly PortSpec[], target: PublishTarge
       const { protocol, containerPort } = spec
       const size = sizeOf(containerPort)
       const pairs = addressPairs(spec, target)
-      const from = parseSources(spec.from ?? [])
+      const from = parseSources(spec.from ?? target.from ?? [])
       const asked = { spec: formatPortSpec(spec), ...(from && { from }) }
       const bindingsAt = (hostPort: number): PortBinding[] =>
         pairs.map(pair => ({
@@ -84,15 +88,16 @@ function addressPairs(spec: PortSpec, target: PublishTarget): Pair[] {
       `port ${formatPortSpec(spec)}: endpoint ${target.owner} has no ${lacks} address to publish at ${spec.hostIp}`,
     )
   }
-  const { host4, host6 } = defaultHostIps(target)
-  const via = (hostIp: string | undefined, containerIp: string | undefined): Pair[] => {
+  const hosts = target.hosts ?? defaultHostIps(target)
+  const via = (hostIps: readonly string[], containerIp: string | undefined): Pair[] => {
     if (containerIp === undefined) return []
     if (isDirect(familyOf(containerIp))) return [directPair(containerIp, spec, target)]
-    return hostIp === undefined ? [] : [{ hostIp, containerIp }]
+    return hostIps.map(hostIp => ({ hostIp, containerIp }))
   }
+  const hosts6 = hostHasIpv6() ? hosts[6] : []
   // without a port of the host in IPv4, there is none for a carrier either
-  const carried = isDirect(4) || host6 === undefined ? undefined : behind6(host6)
-  const pairs = [...via(host4, four), ...via(host6, six ?? carried)]
+  const carried = six === undefined && !isDirect(4) ? hosts6.flatMap(host => via([host], behind6(host))) : []
+  const pairs = [...via(hosts[4], four), ...via(hosts6, six), ...carried]
   if (pairs.length === 0)
     throw invalid(
       `port ${formatPortSpec(spec)}: endpoint ${target.owner} has no address that a host address can lead to`,
@@ -110,11 +115,8 @@ function directPair(address: string, spec: PortSpec, { network }: PublishTarget)
 }
 
 /** A network that names a host address means that one alone; none, or `0.0.0.0` as Docker's default says it, means every address. */
-function defaultHostIps({ hostBinding4, hostBinding6 }: PublishTarget): { host4?: string; host6?: string } {
+function defaultHostIps({ hostBinding4, hostBinding6 }: PublishTarget): Record<Family, string[]> {
   if (hostBinding6 === undefined && (hostBinding4 === undefined || isUnspecified(hostBinding4)))
-    return { host4: '0.0.0.0', ...(hostHasIpv6() && { host6: '::' }) }
-  return {
-    ...(hostBinding4 !== undefined && { host4: hostBinding4 }),
-    ...(hostBinding6 !== undefined && { host6: hostBinding6 }),
-  }
+    return { 4: ['0.0.0.0'], 6: ['::'] }
+  return { 4: hostBinding4 === undefined ? [] : [hostBinding4], 6: hostBinding6 === undefined ? [] : [hostBinding6] }
 }

@@ -147,6 +147,7 @@ export const routeTypes = {
 
 /** IFA_F_*, linux/if_addr.h */
 export const addressFlags = {
+  temporary: 0x01,
   noDad: 0x02,
   dadFailed: 0x08,
   deprecated: 0x20,

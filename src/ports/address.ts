@@ -19,6 +19,9 @@ export const isUnspecified = (address: string): boolean => address === '0.0.0.0'
 export const isLoopback = (address: string): boolean => address === '::1' || address.startsWith('127.')
 /** fe80::/10 (RFC 4291, 2.5.6) */
 export const isLinkLocal6 = (address: string): boolean => /^fe[89ab][0-9a-f]:/.test(address)
+/** Addresses of private networks: 10/8, 172.16/12, 192.168/16 (RFC 1918), fc00::/7 (RFC 4193). */
+export const isPrivate = (address: string): boolean =>
+  /^(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|f[cd][0-9a-f]{2}:)/.test(address)
 
 /** `10.0.0.1:80`, `[fd00::1]:80` */
 export const formatHostPort = (address: string, port: number | string): string =>

@@ -77,6 +77,7 @@ export class OverlayHost {
       obstacles: () => [],
       unguarded: undefined,
       others: this.others(),
+      publishDefault: 'any',
     })
     this.driver = drivers.get('overlay') as Driver<OverlayOptions>
     this.plan = wanted => drivers.plan(wanted)

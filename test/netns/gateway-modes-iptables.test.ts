@@ -1,5 +1,16 @@
+import { afterAll, beforeAll } from 'vitest'
+import { exposure } from '../helpers/exposure-suite.js'
 import { gatewayModes } from '../helpers/modes-suite.js'
+import { ModesWorld } from '../helpers/modes-world.js'
 
-// The same by rules of iptables.
+// Whom networks let through, and where their ports are, by rules of iptables.
 
-gatewayModes('--firewall', 'iptables')
+let world: ModesWorld
+const options: string[] = ['--firewall', 'iptables']
+beforeAll(async () => {
+  world = await ModesWorld.start(...options)
+})
+afterAll(() => world?.host.stop())
+
+gatewayModes(() => world, ...options)
+exposure(() => world, ...options)

@@ -114,6 +114,7 @@ describe('options of the daemon', () => {
       hostName: hostname(),
       advertise: undefined,
       firewall: 'auto',
+      publishDefault: 'any',
       logLevel: 'info',
     }))
 
@@ -145,6 +146,7 @@ describe('options of the daemon', () => {
         'host-name': 'node-1.example',
         advertise: 'eth0.100',
         firewall: 'nftables',
+        'publish-default': 'lan',
         'log-level': 'silent',
       }),
     ).toEqual({
@@ -163,6 +165,7 @@ describe('options of the daemon', () => {
       hostName: 'node-1.example',
       advertise: 'eth0.100',
       firewall: 'nftables',
+      publishDefault: 'lan',
       logLevel: 'silent',
     }))
 

@@ -6,6 +6,7 @@ import { helpOf, parseOptions } from '../../options.js'
 import { BridgedDriver } from '../bridged/driver.js'
 import { type BridgeShape, refuseForeign } from '../bridged/links.js'
 import { checkModes, modeOf } from '../bridged/modes.js'
+import { checkPublishing } from '../bridged/options.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { checkNetworkRoutes } from '../routes.js'
 import { type BridgeOptions, bridgeOptions } from './options.js'
@@ -64,5 +65,6 @@ class BridgeDriver extends BridgedDriver<BridgeOptions> {
       throw invalid(`option mtu=${network.options.mtu} is too small for IPv6, which needs 1280`)
     checkNetworkRoutes(network, network.options.routes)
     checkModes(network)
+    checkPublishing(network.options)
   }
 }

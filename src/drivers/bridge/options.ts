@@ -3,7 +3,7 @@ import { type OptionsOf, option, parseBoolean, parseWhole } from '../../options.
 import { modeOptions } from '../bridged/modes.js'
 import { bridgedOptions } from '../bridged/options.js'
 
-const { icc, masquerade, anti_spoof, host_binding, ifprefix, routes, internal } = bridgedOptions
+const { icc, masquerade, anti_spoof, host_binding, publish_default, from, ifprefix, routes, internal } = bridgedOptions
 
 /** Short name, Docker's name (drivers/bridge/labels.go and netlabel/labels.go in moby), default, rule and help of every bridge option. */
 export const bridgeOptions = {
@@ -24,6 +24,8 @@ export const bridgeOptions = {
   ...modeOptions,
   anti_spoof,
   host_binding,
+  publish_default,
+  from,
   ifprefix,
   inhibit_ipv4: option({
     alias: 'com.docker.network.bridge.inhibit_ipv4',

@@ -23,7 +23,7 @@ import {
   peerLinkName,
   portOf,
 } from './links.js'
-import { directFamilies, modesOf } from './modes.js'
+import { directFamilies, hostAddressesOf, modesOf } from './modes.js'
 import type { BridgedOptions } from './options.js'
 
 /**
@@ -48,12 +48,22 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   protected filtered(network: Network<Options>): FilteredNetwork {
     const { masquerade, icc } = network.options
     const { subnets, internal } = network
-    return { bridge: this.shapeOf(network).name, subnets, internal, masquerade, icc, modes: modesOf(network) }
+    return {
+      bridge: this.shapeOf(network).name,
+      ...{ subnets, internal, masquerade, icc, modes: modesOf(network) },
+      hostAddresses: hostAddressesOf(network),
+      trusted: network.options.trusted_interfaces ?? [],
+    }
   }
 
-  /** Pure. */
   protected publishing(network: Network<Options>): PublishingNetwork {
-    return { name: network.name, hostBinding: network.options.host_binding, direct: directFamilies(network) }
+    const { host_binding, publish_default, from = [], trusted_interfaces = [] } = network.options
+    return {
+      ...{ name: network.name, hostBinding: host_binding, from },
+      publishDefault: publish_default || this.deps.publishDefault,
+      direct: directFamilies(network),
+      trusts: trusted_interfaces.length > 0,
+    }
   }
 
   ifnamePrefix(network: Network<Options>): string {
@@ -162,7 +172,10 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     replaced?: Replaced,
   ): Promise<PortBinding[]> {
     if (network.internal) throw invalid(`network ${network.name} is internal: it publishes no ports`)
-    return await publishPorts(this.deps, this.publishing(network), endpoint, ports, replaced)
+    // a network that gives a port away may be of another kind with the same options
+    const giveWay = (granted: readonly PortBinding[]) =>
+      (replaced?.(granted) ?? []).map(loss => ({ ...loss, network: this.publishing(loss.network as Network<Options>) }))
+    return await publishPorts(this.deps, this.publishing(network), endpoint, ports, giveWay)
   }
 
   revoke(network: Network<Options>, endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void> {

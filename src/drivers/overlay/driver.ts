@@ -7,6 +7,7 @@ import type { Link } from '../../netlink/objects.js'
 import { helpOf, parseOptions } from '../../options.js'
 import { BridgedDriver } from '../bridged/driver.js'
 import type { BridgeShape } from '../bridged/links.js'
+import { checkPublishing } from '../bridged/options.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { checkNetworkRoutes } from '../routes.js'
 import { compareEntries, type Difference, KnownEntries, letGo } from './entries.js'
@@ -73,6 +74,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     if (mtu < 1280 && network.subnets.some(({ family }) => family === 6))
       throw invalid(`MTU ${mtu} is too small for IPv6, which needs 1280: choose another with -o mtu=BYTES`)
     checkNetworkRoutes(network, routes)
+    checkPublishing(network.options)
   }
 
   hostAddresses(network: OverlayNetwork): HostAddresses {
