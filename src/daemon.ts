@@ -6,13 +6,13 @@ import { createApiServer } from './api/server.js'
 import { type DaemonOptions, tlsOf } from './cli/daemon-options.js'
 import { placesOf, pluginSocketOf } from './cli/places.js'
 import { Controller } from './cnm/controller.js'
+import type { Diagnosis } from './cnm/diagnosis.js'
 import { EventLog } from './cnm/event-log.js'
 import { ensureFixedNetworks } from './cnm/networks.js'
 import { State } from './cnm/state.js'
 import { type ClusterParts, openCluster, refuseWithoutCluster } from './daemon-cluster.js'
 import { changeOptions } from './daemon-reload.js'
 import { createDiagnosis } from './diagnosis/diagnosis.js'
-import type { DoctorDeps } from './diagnosis/doctor.js'
 import { checkTrusted, ensureDirectory } from './directories.js'
 import { DockerWatch } from './dns/docker.js'
 import { NameServer } from './dns/server.js'
@@ -64,7 +64,7 @@ export function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const inherited = takeInheritedSockets(process.env)
     const manager = openServiceManager(process.env)
     undo.add('end the watchdog', () => manager.close())
-    const { controller, events, parts, doctor } = await build(options, log, undo)
+    const { controller, events, parts, diagnosis } = await build(options, log, undo)
     const report = await controller.reconcile({ dryRun: false })
     parts?.start(controller)
     const plugin = pluginSocketOf(options)
@@ -73,7 +73,6 @@ export function startDaemon(options: DaemonOptions): Promise<Daemon> {
       ...{ version: packageVersion(), node: process.versions.node, pid: process.pid },
       ...{ plugin: pluginName, dockerSocket },
     }
-    const diagnosis = createDiagnosis(doctor)
     const group = { name: options.socketGroup ?? 'docker', required: options.socketGroup !== undefined }
     const { listen: address } = options
     const tls = tlsOf(options)
@@ -126,7 +125,7 @@ async function build(
   options: DaemonOptions,
   log: Log,
   undo: Undo,
-): Promise<{ controller: Controller; events: EventLog; parts: ClusterParts | undefined; doctor: DoctorDeps }> {
+): Promise<{ controller: Controller; events: EventLog; parts: ClusterParts | undefined; diagnosis: Diagnosis }> {
   const guard = await claimNetns()
   undo.add('give the namespace free', () => guard.close())
   const unlock = lockStateDir(options.stateDir)
@@ -198,14 +197,16 @@ async function build(
   // what happened while no daemon ran; then the first network, and the last
   watch.lookSoon()
   state.onCommit(({ of }) => of === 'network' && watch.lookSoon())
-  const doctor: DoctorDeps = {
+  const diagnosis = createDiagnosis({
     ...{ places: placesOf(options), kernel, firewall: backend.name, state, drivers },
     differences: () => controller.reconcile({ dryRun: true }),
     hosts: () => controller.hosts(),
     review: () => foreign.review(controller.bridges()),
     underlay: () => others.underlay(),
-  }
-  return { controller, events, parts, doctor }
+    ...{ others, backend },
+    bridgeOf: network => drivers.bridges([{ network, endpoints: [] }])[0],
+  })
+  return { controller, events, parts, diagnosis }
 }
 
 function inOwnNetns<T>(open: (netns: Netns) => T): T {

@@ -6,6 +6,7 @@ import {
   connectSpec,
   disconnectSpec,
   eventsQuery,
+  explainSpec,
   networkSpec,
   nothing,
   publishSpec,
@@ -145,4 +146,11 @@ export const routes: readonly Route[] = [
     handler: ({ cnm }, { body }) => cnm.reconcile(body),
   }),
   route({ method: 'get', path: '/v1/doctor', handler: ({ diagnosis }) => diagnosis.doctor() }),
+  // it changes nothing, but sends a packet
+  route({
+    method: 'post',
+    path: '/v1/explain',
+    body: explainSpec,
+    handler: ({ diagnosis }, { body }) => diagnosis.explain(body),
+  }),
 ]

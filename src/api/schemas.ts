@@ -131,6 +131,7 @@ export const eventsQuery = z.strictObject({
   since: time('since').exactOptional(),
   until: time('until').exactOptional(),
 })
+export const explainSpec = z.strictObject({ from: z.string().min(1).max(300), to: z.string().min(1).max(300) })
 export const nothing = z.strictObject({})
 
 /** @throws {NetError} InvalidParameter, a sentence for each problem */

@@ -1,7 +1,9 @@
 import type { Diagnosis } from '../cnm/diagnosis.js'
 import { type DoctorDeps, examine } from './doctor.js'
+import { type ExplainDeps, explain } from './explain.js'
 
 /** The two as the API offers them. */
-export const createDiagnosis = (deps: DoctorDeps): Diagnosis => ({
+export const createDiagnosis = (deps: DoctorDeps & ExplainDeps): Diagnosis => ({
   doctor: () => examine(deps),
+  explain: spec => explain(deps, spec),
 })

@@ -50,6 +50,14 @@ function isLoaded(path: string): boolean {
   }
 }
 
+/** All rules of the table filter of a family, as `iptables-legacy -S` prints them; undefined where it filters nothing, or nobody can say. */
+export async function legacyFilter(family: 'ip' | 'ip6'): Promise<string | undefined> {
+  const found = families.find(
+    ({ name, tables, program }) => name === family && isLoaded(tables) && findProgram(program),
+  )
+  return found === undefined ? undefined : await runProgram(found.program, ['-w', '-S'])
+}
+
 /** Lines such as `-A FORWARD -j DOCKER-USER`; what follows `-A` is what deletes the rule. */
 const parse = (text: string): ForwardRule[] =>
   text

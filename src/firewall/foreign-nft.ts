@@ -52,12 +52,15 @@ export interface ForeignChain {
   chains: ReadonlyMap<string, Chain>
 }
 
-/** Every chain of other programs that packets of ours pass on their way through the host. */
-export async function foreignChains(runner: Runner): Promise<ForeignChain[]> {
+/** Every chain of other programs that packets of ours pass on their way through the host, or into it or out of it. */
+export async function foreignChains(
+  runner: Runner,
+  at: 'forward' | 'input' | 'output' = 'forward',
+): Promise<ForeignChain[]> {
   const found: ForeignChain[] = []
   const all = rowsOf(await runner.run('list chains')).map(row => fieldsOf(row.chain))
   for (const { family, table, name, hook, policy, prio } of all) {
-    if (hook !== 'forward' || (family !== 'ip' && family !== 'ip6' && family !== 'inet')) continue
+    if (hook !== at || (family !== 'ip' && family !== 'ip6' && family !== 'inet')) continue
     if (family === 'inet' && table === tableName) continue
     const chains = new Map<string, Chain>()
     const read = async (chain: string): Promise<Chain> => {

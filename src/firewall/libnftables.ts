@@ -1,10 +1,12 @@
 import { closeSync, openSync } from 'node:fs'
 import koffi from 'koffi'
 import { unavailable } from '../errors.js'
+import { inNetns, type Netns } from '../netlink/netns.js'
 import { NftError, type Runner } from './nft.js'
 
-/** NFT_CTX_OUTPUT_JSON of <nftables/libnftables.h>: lists come as JSON. */
+/** NFT_CTX_OUTPUT_* of <nftables/libnftables.h>: lists come as JSON, or with the handle after every rule. */
 const outputJson = 1 << 4
+const outputHandle = 1 << 3
 
 /**
  * libnftables in this process (man 3 libnftables). The context's netlink socket belongs to the network namespace in which the runner
@@ -29,9 +31,19 @@ export function nftHere(commands: string): void {
   })
 }
 
+/**
+ * In a namespace, with lists as people read them and a handle after each rule: `nft -a`. Tables with `flags owner` are gone when it
+ * is closed, or this process ends. Throws like the runner.
+ */
+export function openNftInside(netns: Netns): Context {
+  const context = withLowDescriptor(() => inNetns(netns, () => openContext(standardName, outputHandle)))
+  // the library opens its socket anew where a list was interrupted
+  return { run: commands => inNetns(netns, () => context.run(commands)), close: () => context.close() }
+}
+
 const standardName = 'libnftables.so.1'
 
-interface Context {
+export interface Context {
   run(commands: string): string
   close(): void
 }
@@ -71,12 +83,12 @@ function withLowDescriptor<T>(work: () => T): T {
   }
 }
 
-function openContext(soname: string): Context {
+function openContext(soname: string, output = outputJson): Context {
   const nft = libraries.get(soname) ?? load(soname)
   libraries.set(soname, nft)
   let context: unknown = nft.nft_ctx_new(0)
   if (context === null) throw new NftError('nft_ctx_new failed')
-  nft.nft_ctx_output_set_flags(context, outputJson)
+  nft.nft_ctx_output_set_flags(context, output)
   nft.nft_ctx_buffer_output(context)
   nft.nft_ctx_buffer_error(context)
   return {

@@ -1,3 +1,4 @@
+import { holds } from '../net/subnets.js'
 import { fieldsOf, listOf } from './elements.js'
 
 /** A chain of another program as `nft -j` lists it: its rules' expressions, in order. */
@@ -15,6 +16,13 @@ export interface Packets {
   state: string
   status: string
   nfproto: string
+  /** plain addresses */
+  saddr?: string
+  daddr?: string
+  /** `tcp` */
+  l4proto?: string
+  sport?: number
+  dport?: number
 }
 
 export type Verdict = { what: 'drop'; rule: string } | { what: 'accept' | 'end' | 'unknown' }
@@ -107,6 +115,7 @@ function vmap(
 }
 
 function matches({ op, left, right }: Record<string, unknown>, packets: Packets): boolean | undefined {
+  if (isOfAnother(left, packets)) return false
   const known = knownValue(left, packets)
   if (known === undefined) return undefined
   const found = isIn(known, right)
@@ -119,29 +128,52 @@ function isIn(known: string | number, right: unknown): boolean | undefined {
   const values = set === undefined ? (Array.isArray(right) ? right : [right]) : listOf(set)
   // a set by name: what it holds is not in the chain
   if (values.some(value => typeof value === 'string' && value.startsWith('@'))) return undefined
-  return values.some(value =>
-    typeof value === 'string' && value.endsWith('*')
-      ? String(known).startsWith(value.slice(0, -1))
-      : String(value) === String(known),
-  )
+  return values.some(value => isValue(known, value))
 }
 
+function isValue(known: string | number, value: unknown): boolean {
+  if (typeof value === 'string' && value.endsWith('*')) return String(known).startsWith(value.slice(0, -1))
+  const { prefix, range } = fieldsOf(value)
+  const { addr, len } = fieldsOf(prefix)
+  if (addr !== undefined) return holds(`${addr}/${len}`, String(known))
+  const [first, last] = listOf(range)
+  if (typeof first === 'number') return Number(known) >= first && Number(known) <= Number(last)
+  return String(value) === String(known)
+}
+
+/** A question about a header that the packets do not have matches none of them, however it is asked. */
+function isOfAnother(left: unknown, { nfproto, l4proto }: Packets): boolean {
+  const { protocol } = fieldsOf(fieldsOf(left).payload)
+  if (protocol === 'ip' || protocol === 'ip6') return (protocol === 'ip' ? 'ipv4' : 'ipv6') !== nfproto
+  return typeof protocol === 'string' && l4proto !== undefined && protocol !== 'th' && protocol !== l4proto
+}
+
+const addressFields: readonly unknown[] = ['saddr', 'daddr'] satisfies (keyof Packets)[]
+const portFields: readonly unknown[] = ['sport', 'dport'] satisfies (keyof Packets)[]
+
 function knownValue(left: unknown, packets: Packets): string | number | undefined {
-  const { meta, ct, '&': masked } = fieldsOf(left)
+  const { meta, ct, payload, '&': masked } = fieldsOf(left)
   const [whole, mask] = listOf(masked)
   if (typeof mask === 'number') {
     const value = knownValue(whole, packets)
     return typeof value === 'number' ? value & mask : undefined
   }
+  const { field } = fieldsOf(payload)
+  if (addressFields.includes(field) || portFields.includes(field)) return packets[field as 'saddr' | 'dport']
+  if (field === 'protocol' || field === 'nexthdr') return packets.l4proto
   const key = String(fieldsOf(meta ?? ct).key)
-  if (meta !== undefined)
-    return { iifname: packets.iifname, oifname: packets.oifname, mark: packets.mark, nfproto: packets.nfproto }[key]
+  if (meta !== undefined) {
+    const { iifname, oifname, mark, nfproto, l4proto } = packets
+    return { iifname, oifname, mark, nfproto, l4proto }[key]
+  }
   if (ct !== undefined) return { state: packets.state, status: packets.status }[key]
   return undefined
 }
 
-/** A rule in words near to nft's own; counters left out. */
+/** A rule as iptables writes it, or in words near to nft's own; counters left out. */
 function textOf(rule: readonly unknown[]): string {
+  const { iptables } = fieldsOf(rule[0])
+  if (typeof iptables === 'string') return iptables
   return rule
     .map(fieldsOf)
     .filter(expression => !('counter' in expression))

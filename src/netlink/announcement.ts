@@ -14,11 +14,11 @@ const ethernet = [
   ['from', mac6],
   ['type', be16],
 ] as const
-const typeArp = 0x0806
+export const typeArp = 0x0806
 const typeIp6 = 0x86dd
 
 /** struct arphdr and what follows on Ethernet, linux/if_arp.h (RFC 826) */
-const arp = struct([
+export const arp = struct([
   ...ethernet,
   ['hardware', be16],
   ['protocol', be16],
@@ -63,20 +63,25 @@ const flagOverride = 0x2000_0000
 export const announcement = (address: string, owner: string): Buffer =>
   address.includes(':') ? advertisement6(address, owner) : gratuitousArp(address, owner)
 
-const gratuitousArp = (address: string, owner: string): Buffer =>
+const gratuitousArp = (address: string, owner: string): Buffer => request(owner, address, address)
+
+/** The question who has an address, of one who has none himself (RFC 5227 2.1.1). */
+export const arpRequest = (address: string, asker: string): Buffer => request(asker, '0.0.0.0', address)
+
+const request = (from: string, sender: string, target: string): Buffer =>
   encode(arp, {
     to: everybody,
-    from: owner,
+    from,
     type: typeArp,
     hardware: 1,
     protocol: 0x0800,
     hardwareLength: mac6.size,
     protocolLength: ip4.size,
     operation: 1,
-    senderMac: owner,
-    sender: address,
+    senderMac: from,
+    sender,
     targetMac: '00:00:00:00:00:00',
-    target: address,
+    target,
   })
 
 function advertisement6(address: string, owner: string): Buffer {

@@ -87,6 +87,7 @@ export const i32 = number<number>(4, b.writeInt32LE, b.readInt32LE)
 export const u64 = number<bigint>(8, b.writeBigUInt64LE, b.readBigUInt64LE)
 export const be16 = number<number>(2, b.writeUInt16BE, b.readUInt16BE)
 export const be32 = number<number>(4, b.writeUInt32BE, b.readUInt32BE)
+export const be64 = number<bigint>(8, b.writeBigUInt64BE, b.readBigUInt64BE)
 
 /** The Internet checksum of RFC 1071, over an even number of bytes. */
 export function checksumOf(bytes: Buffer): number {

@@ -9,7 +9,7 @@ import type { Netns } from './netns.js'
 import type { Address, Family, FdbEntry, Link, Neighbour, Route } from './objects.js'
 import { PacketSocket } from './packet-socket.js'
 import { parseAddress, parseFdb, parseLink, parseNeighbour, parseRoute } from './parse.js'
-import { afOf } from './prefix.js'
+import { afOf, familyOf } from './prefix.js'
 import { listOf, type Requests, request, rtm, words } from './request.js'
 import { linkDeleteGroup, linkSet, tolerant } from './requests.js'
 import { NetlinkSocket } from './socket.js'
@@ -178,6 +178,20 @@ export class Kernel {
         (family === undefined || route.family === family) &&
         (index === undefined || route.index === index) &&
         (protocol === undefined || route.protocol === protocol),
+    )
+  }
+
+  /** `ip route get ADDRESS`: how the kernel would send a packet there; undefined where it would not. */
+  routeTo(address: string): Route | undefined {
+    const family = familyOf(address)
+    const ask = request(words('ip route get', { to: address }), rtm.getRoute, 0, routeMessage, {
+      ...{ family: afOf(family), destinationLength: family === 4 ? 32 : 128, sourceLength: 0, tos: 0, table: 0 },
+      ...{ protocol: 0, scope: 0, type: 0, flags: 0 },
+      attrs: { dst: address },
+    })
+    // no route, and routes of the types unreachable, prohibit and blackhole
+    return absentIs(undefined, ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'], () =>
+      this.socket.get(ask, (bytes, start, end) => parseRoute(decode(routeMessage, bytes, start, end))),
     )
   }
 

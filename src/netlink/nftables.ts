@@ -9,7 +9,7 @@ import { NetlinkSocket } from './socket.js'
 /** NETLINK_NETFILTER; NFNLGRP_NFTABLES; NFNL_SUBSYS_NFTABLES in the high byte of a message's type */
 export const netlinkNetfilter = 12
 const groupNftables = 7
-const subsystem = 10 << 8
+export const subsystem = 10 << 8
 
 /** NFT_MSG_*: what a transaction can do to a table and what is in it */
 const messages: Readonly<Record<number, string>> = {
@@ -40,7 +40,14 @@ const generationMessage = message(
   nfgenmsg,
   table('nftables generation', { id: attr(1, be32), pid: attr(2, be32), name: attr(3, asciiz) }),
 )
-const families: Readonly<Record<number, string>> = { 1: 'inet', 2: 'ip', 3: 'arp', 5: 'netdev', 7: 'bridge', 10: 'ip6' }
+export const families: Readonly<Record<number, string>> = {
+  1: 'inet',
+  2: 'ip',
+  3: 'arp',
+  5: 'netdev',
+  7: 'bridge',
+  10: 'ip6',
+}
 
 /** One transaction of nftables, whoever made it, told when it is done. */
 export interface NftTransaction {

@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 import { afInet, afInet6, sockaddrOf, sockCloexec, sockNonblock } from './inet-socket.js'
 import { close, connect, ErrnoError, hasCode, recv, send, setsockopt, socket, watchReadable } from './libc.js'
+import { inNetns, type Netns } from './netns.js'
 
 // linux/in.h, linux/in6.h, linux/icmp.h, linux/icmpv6.h
 const sockRaw = 3
@@ -20,19 +21,26 @@ const headerBytes = 8
 export type PingResult = 'answered' | 'silent' | 'too big'
 
 /**
- * `ping -c 1 -M probe -s SIZE ADDRESS`, from the namespace of this process: one echo request that no router may fragment.
+ * `ping -c 1 -M probe -s SIZE ADDRESS`, from a namespace or from that of this process: one echo request that no router may fragment.
  * @param packetBytes of the whole IP packet
+ * @param identifier of the request, by which rules can know it
  * @throws {ErrnoError} it cannot even be sent: no route, no permission
  */
-export async function ping(address: string, packetBytes: number, timeoutMs: number): Promise<PingResult> {
+export async function ping(
+  address: string,
+  packetBytes: number,
+  timeoutMs: number,
+  { netns, identifier = randomInt(0x10000) }: { netns?: Netns; identifier?: number } = {},
+): Promise<PingResult> {
   const v6 = isIPv6(address)
   const { protocol, request, reply } = v6 ? icmp6 : icmp
-  const fd = socket(v6 ? afInet6 : afInet, sockRaw | sockNonblock | sockCloexec, protocol)
+  const open = () => socket(v6 ? afInet6 : afInet, sockRaw | sockNonblock | sockCloexec, protocol)
+  const fd = netns === undefined ? open() : inNetns(netns, open)
   try {
     setsockopt(fd, v6 ? ipprotoIpv6 : ipprotoIp, v6 ? ipv6MtuDiscover : ipMtuDiscover, [pmtudiscProbe], 4)
     const to = sockaddrOf({ address, port: 0 })
     connect(fd, to, to.length)
-    const id = [randomInt(256), randomInt(256)] as const
+    const id = [identifier >> 8, identifier & 0xff] as const
     const message = echo(request, id, packetBytes - (v6 ? 40 : 20))
     send(fd, message, message.length, 0)
     return (await isAnswered(fd, bytes => isReply(v6 ? bytes : withoutHeader(bytes), reply, id), timeoutMs))

@@ -9,4 +9,9 @@ export const fakeDiagnosis: Diagnosis = {
       { state: 'fail', what: 'sysctl', words: 'net.ipv4.ip_forward is 0', fix: 'sysctl -w net.ipv4.ip_forward=1' },
     ],
   }),
+  explain: async ({ from, to }) => ({
+    ...{ from, to, works: false },
+    hops: [{ state: 'fail', what: 'route', words: `from ${from}, there is no route`, fix: 'tsnet reconcile' }],
+    cause: { words: 'there is no route', fix: 'tsnet reconcile' },
+  }),
 }
