@@ -80,7 +80,7 @@ export const routes: readonly Route[] = [
     method: 'post',
     path: '/v1/networks/:ref/disconnect',
     body: disconnectSpec,
-    handler: ({ cnm }, { ref, body: { sandbox, force } }) => cnm.disconnect(ref, sandbox, { force }),
+    handler: ({ cnm }, { ref, body: { sandbox, ...options } }) => cnm.disconnect(ref, sandbox, options),
   }),
   // it changes nothing, but has every host look at itself
   route({

@@ -113,7 +113,11 @@ export const publishSpec = z.strictObject({
 })
 export const unpublishSpec = publishSpec.omit({ replace: true })
 
-export const disconnectSpec = z.strictObject({ sandbox: z.string().min(1), force: z.boolean().default(false) })
+export const disconnectSpec = z.strictObject({
+  sandbox: z.string().min(1),
+  force: z.boolean().default(false),
+  wait: z.boolean().default(false),
+})
 export const removeHostSpec = z.strictObject({ force: z.boolean().default(false) })
 export const reconcileSpec = z.strictObject({ dryRun: z.boolean().default(false) })
 const time = (what: string) =>

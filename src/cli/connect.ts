@@ -55,7 +55,7 @@ export async function disconnect(
   sandbox: string,
   flags: { force?: true },
 ): Promise<void> {
-  await client.post(['networks', network, 'disconnect'], { sandbox, force: flags.force ?? false })
+  await client.post(['networks', network, 'disconnect'], { sandbox, force: flags.force ?? false, wait: true })
 }
 
 export async function listEndpoints({ client, json, quiet }: Session): Promise<void> {

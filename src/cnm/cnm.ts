@@ -42,8 +42,11 @@ export interface Cnm {
   deleteSandbox(ref: string): Promise<void>
 
   connect(networkRef: string, sandboxRef: string, spec: ConnectSpec): Promise<EndpointView>
-  /** `force`: also an endpoint on another host, which must be down. */
-  disconnect(networkRef: string, sandboxRef: string, options?: { force: boolean }): Promise<void>
+  /**
+   * `force`: also an endpoint on another host, which must be down. `wait: false`: not for the kernel to delete the links, which
+   * takes it a grace period; nothing passes by them, and the interface's name and the addresses are free.
+   */
+  disconnect(networkRef: string, sandboxRef: string, options?: { force?: boolean; wait?: boolean }): Promise<void>
   endpoints(): EndpointView[]
   /** `ref` is the sandbox, the endpoint or Docker's container by its name. */
   publish(ref: string, spec: PublishSpec): Promise<EndpointView>

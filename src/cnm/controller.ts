@@ -138,7 +138,7 @@ export class Controller implements Cnm {
     )
   }
 
-  disconnect(networkRef: string, sandboxRef: string, options = { force: false }): Promise<void> {
+  disconnect(networkRef: string, sandboxRef: string, options: { force?: boolean; wait?: boolean } = {}): Promise<void> {
     return doing(`disconnect sandbox ${sandboxRef} from network ${networkRef}`, async () => {
       const { state } = this.#deps
       const network = state.network(networkRef)
@@ -152,20 +152,22 @@ export class Controller implements Cnm {
         await withUndo(async undo => {
           undo.add(`put sandbox ${sandbox.name} back in order`, () => rewire(this.#deps, sandbox))
           rewire(this.#deps, sandbox, endpoint)
-          await this.#removeEndpoint(endpoint)
+          await this.#removeEndpoint(endpoint, options)
         })
       })
     })
   }
 
   /** The network is locked while the endpoint is forgotten, not while the kernel deletes its link. The caller holds the sandbox's lock. */
-  async #removeEndpoint(endpoint: Endpoint): Promise<void> {
+  async #removeEndpoint(endpoint: Endpoint, { wait = true } = {}): Promise<void> {
     const { networkId } = endpoint
     const gone = await this.#locks.with(networkLock(networkId), () =>
-      forgetEndpoint(this.#deps, this.#deps.state.networkOf(endpoint), endpoint),
+      forgetEndpoint(this.#deps, this.#deps.state.networkOf(endpoint), endpoint, { atOnce: !wait }),
     )
-    await gone()
-    await this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId))
+    const left = gone().then(() => this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId)))
+    if (wait) await left
+    // what stays behind has nobody it belongs to: the next comparison removes it
+    else left.catch(error => this.#deps.log.error({ err: error }, `could not remove the rest of ${endpoint.name}`))
   }
 
   endpoints(): EndpointView[] {

@@ -48,7 +48,10 @@ export async function unpublishContainer(
   change: Partial<Endpoint> = {},
 ): Promise<Endpoint> {
   const driver = deps.drivers.get(network.driver)
-  await driver.revoke?.(network, endpoint, endpoint.bindings.filter(which))
+  const ended = endpoint.bindings.filter(which)
+  await driver.revoke?.(network, endpoint, ended)
+  // dockerd has more to do until it says that the container is gone
+  void driver.endFlows?.(network, ended)
   const updated = { ...endpoint, ports: [], bindings: endpoint.bindings.filter(b => !which(b)), ...change }
   await deps.state.putEndpoint(updated)
   return updated

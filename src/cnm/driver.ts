@@ -164,6 +164,11 @@ export interface Driver<Options = unknown> {
   /** What `join` made, wherever it is now. Absent is fine, the namespace included. */
   deleteEndpoint(network: Network<Options>, wiring: Wiring): Promise<void>
   /**
+   * At once, of an endpoint that deleteEndpoint is about to delete: nothing passes any more, and its interface is no more to be
+   * found under its name or addresses. Absent: nobody can say that before the links are gone. Absent links are fine.
+   */
+  withdraw?(network: Network<Options>, wiring: Wiring): void
+  /**
    * Make ports of an endpoint reachable from outside, besides those that are; returns what was granted. `replaced` is told
    * what that will be, and returns bindings, of any endpoint, that end in the same moment; if it throws, nothing happens.
    * Absent: this kind of network publishes nothing.
@@ -174,8 +179,10 @@ export interface Driver<Options = unknown> {
     ports: readonly PortSpec[],
     replaced?: Replaced,
   ): Promise<PortBinding[]>
-  /** End these bindings of the endpoint, and the connections that came by them. Absent is fine. */
+  /** End these bindings of the endpoint: nothing new comes by them. Absent is fine. */
   revoke?(network: Network<Options>, endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void>
+  /** End the connections that came by bindings that are revoked. Never throws. */
+  endFlows?(network: Network<Options>, bindings: readonly PortBinding[]): Promise<void>
   /** What is on other hosts has changed: all of it, or as much as differs. Fine where the network's links are not there: ensureNetwork asks for all of it. A promise where it takes a while. */
   updateRemotes?(
     network: Network<Options>,

@@ -61,11 +61,13 @@ export async function connect(
  * Forget an endpoint, whichever door made it; absent parts are fine. The caller holds the network's lock. Deleting the
  * link makes the kernel wait, so it only begins here: the function returned waits for it and needs no lock. What a crash
  * in between leaves has nobody it belongs to, which is how start-up finds it; so does what is left of a network that is no more.
+ * `atOnce`: where the driver can, nothing passes, and interface name and addresses are free, before that.
  */
 export async function forgetEndpoint(
   deps: EndpointDeps,
   network: Network | undefined,
   endpoint: Endpoint,
+  { atOnce = false } = {},
 ): Promise<() => Promise<void>> {
   if (network === undefined) {
     await deps.state.deleteEndpoint(endpoint)
@@ -75,12 +77,16 @@ export async function forgetEndpoint(
   const wiring = wiringOf(deps, endpoint)
   await driver.revoke?.(network, endpoint, endpoint.bindings)
   await deps.state.deleteEndpoint(endpoint)
+  const withdrawn = atOnce && driver.withdraw !== undefined
+  if (withdrawn) driver.withdraw?.(network, wiring)
   const linkGone = driver.deleteEndpoint(network, wiring)
   linkGone.catch(() => undefined) // told by the function returned
+  if (withdrawn) await releaseAddresses(deps, network, endpoint)
   return async () => {
     await linkGone
-    // not before the link is gone: the address would be in use twice
-    await releaseAddresses(deps, network, endpoint)
+    // not before nobody has the address any more: it would be in use twice
+    if (!withdrawn) await releaseAddresses(deps, network, endpoint)
+    await driver.endFlows?.(network, endpoint.bindings)
   }
 }
 

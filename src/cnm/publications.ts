@@ -47,6 +47,7 @@ export class Publications {
         await this.#deps.drivers.get(of.driver).revoke?.(of, endpoint, ended)
         const updated = without(endpoint, ended)
         await this.#deps.state.putEndpoints([updated], this.#live(updated))
+        await this.#deps.drivers.get(of.driver).endFlows?.(of, ended)
       })
     })
   }

@@ -112,7 +112,7 @@ export function publishPorts(
 }
 
 export async function revokePorts(
-  { firewall, hostPorts, flows }: DriverDeps,
+  { firewall, hostPorts }: DriverDeps,
   network: PublishingNetwork,
   endpoint: Endpoint,
   bindings: readonly PortBinding[],
@@ -122,8 +122,14 @@ export async function revokePorts(
   const change = openedChange(network, { ...endpoint, bindings: [...others, ...bindings] }, bindings, [])
   await firewall.apply({ add: change.add, delete: [...bindings.flatMap(bindingElements), ...change.delete] })
   for (const binding of bindings) await hostPorts.release(binding)
-  await flows.end(network.trusts ? [...bindings, ...bindings.map(directly)] : bindings)
 }
+
+/** End the connections that came by bindings that are revoked. */
+export const endFlows = (
+  { flows }: DriverDeps,
+  network: PublishingNetwork,
+  bindings: readonly PortBinding[],
+): Promise<void> => flows.end(network.trusts ? [...bindings, ...bindings.map(directly)] : bindings)
 
 /** The host's ports of an endpoint that are not held: after a start of the daemon, all of them. */
 export const holdSteps = ({ hostPorts }: DriverDeps, endpoint: Endpoint): Step[] =>

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { PortBinding } from '../cnm/types.js'
 import { messageOf } from '../errors.js'
 import type { Log } from '../log.js'
@@ -10,6 +11,13 @@ import { isRouted } from './rules.js'
 
 /** How long requests that are under way when their port moves to another container may take to end. */
 const graceMs = 1_000
+/** between two lists of flows */
+const pauseMs = 50
+
+interface Ending {
+  binding: PortBinding
+  which: (flow: Flow) => boolean
+}
 
 /**
  * Flows of published ports. The kernel decides where a flow goes by its first packet and then remembers, so a flow that is
@@ -20,6 +28,9 @@ export class Flows {
   readonly #log: Log
   /** addresses of this host */
   readonly #hostAddresses: () => ReadonlySet<string>
+  /** flows that end with the next list */
+  #next: { ending: Ending[]; done: Promise<void> } | undefined
+  #current: Promise<void> = Promise.resolve()
 
   constructor(conntrack: Conntrack, hostAddresses: () => ReadonlySet<string>, log: Log) {
     this.#conntrack = conntrack
@@ -27,12 +38,39 @@ export class Flows {
     this.#log = log
   }
 
-  /** End the flows that came by these bindings; `which` of them: all. */
-  async end(bindings: readonly PortBinding[], which: (flow: Flow) => boolean = () => true): Promise<void> {
+  /**
+   * End the flows that came by these bindings; `which` of them: all. The kernel looks at its whole table for one list of flows,
+   * which is 10 ms of a core: who comes while it does, or soon after, shares the next one.
+   */
+  end(bindings: readonly PortBinding[], which: (flow: Flow) => boolean = () => true): Promise<void> {
     const routed = bindings.filter(isRouted)
-    for (const address of new Set(routed.map(({ containerIp }) => containerIp))) {
-      const own = routed.filter(({ containerIp }) => containerIp === address)
-      await this.#delete({ answeredBy: address }, flow => own.some(binding => cameBy(flow, binding)) && which(flow))
+    if (routed.length === 0) return Promise.resolve()
+    if (this.#next === undefined) {
+      const ending: Ending[] = []
+      const done = this.#current.then(() => {
+        this.#next = undefined
+        return this.#endAll(ending)
+      })
+      this.#next = { ending, done }
+      this.#current = done.then(() => sleep(pauseMs))
+    }
+    for (const binding of routed) this.#next.ending.push({ binding, which })
+    return this.#next.done
+  }
+
+  async #endAll(ending: readonly Ending[]): Promise<void> {
+    const byAddress = new Map<string, Ending[]>()
+    for (const end of ending) {
+      const { containerIp } = end.binding
+      const known = byAddress.get(containerIp)
+      if (known === undefined) byAddress.set(containerIp, [end])
+      else known.push(end)
+    }
+    const isOver = (flow: Flow): boolean =>
+      byAddress.get(flow.reply.source)?.some(({ binding, which }) => cameBy(flow, binding) && which(flow)) === true
+    for (const family of [4, 6] as const) {
+      const [first, ...others] = [...byAddress.keys()].filter(address => familyOf(address) === family)
+      if (first !== undefined) await this.#delete(others.length === 0 ? { answeredBy: first } : { family }, isOver)
     }
   }
 

@@ -71,13 +71,14 @@ export interface Flow {
 
 /**
  * Which flows the kernel should list: those that begin at, or are answered by, an address, or are for a port of whatever
- * address, or have had no answer yet.
+ * address, or have had no answer yet, or all of a family.
  */
 export type FlowFilter =
   | { unanswered: Family }
   | { beginsAt: string }
   | { answeredBy: string }
   | { family: Family; protocol: number; targetPort?: number }
+  | { family: Family }
 
 /** The flows that a namespace's kernel has in mind. It looks at every one to list some, which takes it 10 ms or so, off the main thread. */
 export class Conntrack {
@@ -139,6 +140,7 @@ function listRequest(filter: FlowFilter): Request {
     const original = { proto: { number: protocol, target: targetPort } }
     return ask(family, { '-p': protocol, '--dport': targetPort }, { original, filter: { original: flags } })
   }
+  if ('family' in filter) return ask(filter.family, {}, {})
   const address = 'beginsAt' in filter ? filter.beginsAt : filter.answeredBy
   const family = familyOf(address)
   const end = { ip: family === 4 ? { source4: address } : { source6: address } }

@@ -13,15 +13,17 @@ function pathOf(name: string): string {
   return `/proc/sys/${parts.join('/')}`
 }
 
-function at<T>(
-  netns: Netns | undefined,
-  name: string,
-  work: (path: string) => T & (T extends PromiseLike<unknown> ? never : unknown),
-): T {
+/** Only what is not waited for: a namespace is left when `work` returns. */
+type Done<T> = T & (T extends PromiseLike<unknown> ? never : unknown)
+
+/** /proc/sys/net shows the namespace of the thread that opens a file in it. */
+const at = <T>(netns: Netns | undefined, name: string, work: (path: string) => Done<T>): T =>
+  netns ? inNetns<T>(netns, () => here(name, work)) : here(name, work)
+
+function here<T>(name: string, work: (path: string) => Done<T>): Done<T> {
   const path = pathOf(name)
   try {
-    // /proc/sys/net shows the namespace of the thread that opens a file in it.
-    return netns ? inNetns(netns, () => work(path)) : work(path)
+    return work(path)
   } catch (error) {
     if (hasCode(error, 'ENOENT', 'ENOTDIR')) throw notFound(`this kernel has no sysctl ${name} here`, { cause: error })
     if (hasCode(error, 'EACCES', 'EPERM', 'EROFS'))
@@ -41,4 +43,10 @@ export const writeSysctl = (netns: Netns | undefined, name: string, value: strin
     if (readFileSync(path, 'utf8').trim() === String(value)) return false
     writeFileSync(path, String(value))
     return true
+  })
+
+/** `sysctl -w KEY=VALUE ...` in a namespace, whatever they are now. Throws as writeSysctl does. */
+export const writeSysctls = (netns: Netns, settings: readonly { key: string; value: string }[]): void =>
+  inNetns(netns, () => {
+    for (const { key, value } of settings) here<void>(key, path => writeFileSync(path, value))
   })

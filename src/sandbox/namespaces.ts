@@ -4,9 +4,9 @@ import type { Sandbox } from '../cnm/types.js'
 import { Kernel } from '../netlink/kernel.js'
 import { createNetns, deleteNetns, type Netns, openNetns } from '../netlink/netns.js'
 import { linkSet, neighbourReplace } from '../netlink/requests.js'
-import { writeSysctl } from '../netlink/sysctl.js'
+import { writeSysctl, writeSysctls } from '../netlink/sysctl.js'
 import { hostsText, isOurResolvConf, resolvConfText, SandboxFiles } from './files.js'
-import { namedFor, planInside } from './wiring.js'
+import { namedFor, planInside, unread } from './wiring.js'
 
 export interface SandboxPaths {
   /** where `ip netns` looks: /run/netns */
@@ -81,8 +81,8 @@ export class KernelNamespaces implements Namespaces {
 
   apply(wanted: WantedSandbox): void {
     this.#inside(wanted.sandbox.netns, (kernel, netns) => {
-      const plan = planInside(kernel, netns, wanted)
-      for (const { key, value } of plan.sysctls) writeSysctl(netns, key, value)
+      const plan = planInside(kernel, netns, wanted, unread)
+      writeSysctls(netns, plan.sysctls)
       if (plan.requests.length > 0) kernel.apply(plan.requests)
     })
     for (const { file, text } of this.#fileChanges(wanted)) this.#files(wanted.sandbox).write(file, text)

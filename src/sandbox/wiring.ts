@@ -17,8 +17,19 @@ export interface InsidePlan {
   requests: Request[]
 }
 
+/** What a setting is. Every namespace has one of the same name, and the kernel goes through them all to find one: it is slow among thousands. */
+type ReadSetting = (netns: Netns, key: string) => string
+
+/** What no setting is: all of them are written, which changes nothing where they are so already. */
+export const unread: ReadSetting = () => ''
+
 /** Compare what is wanted inside with what the namespace has. Everything that is not ours stays. */
-export function planInside(kernel: Kernel, netns: Netns, wanted: WantedSandbox): InsidePlan {
+export function planInside(
+  kernel: Kernel,
+  netns: Netns,
+  wanted: WantedSandbox,
+  read: ReadSetting = readSysctl,
+): InsidePlan {
   const plan: InsidePlan = { words: [], sysctls: [], requests: [] }
   const add: Add = (words, requests) => {
     plan.words.push(words)
@@ -33,7 +44,7 @@ export function planInside(kernel: Kernel, netns: Netns, wanted: WantedSandbox):
     const link = links.get(want.ifname)
     if (link === undefined) throw conflict(`interface ${want.ifname} is missing in sandbox ${wanted.sandbox.name}`)
     for (const [key, value] of Object.entries(sysctlsOf(want)))
-      if (!hasValue(readSysctl(netns, key), value)) {
+      if (!hasValue(read(netns, key), value)) {
         plan.words.push(`set ${key} to ${value}`)
         plan.sysctls.push({ key, value })
       }
@@ -50,12 +61,14 @@ export type Add = (words: string, requests: Requests) => void
 /** What an interface of ours is set to; what the user asks for goes over it. */
 function sysctlsOf({ ifname, addresses, sysctls }: SandboxLink): Record<string, string> {
   const ipv6 = addresses.some(address => address.includes(':'))
-  return namedFor(ifname, { 'net.ipv6.conf.IFNAME.disable_ipv6': ipv6 ? '0' : '1', ...standard, ...sysctls })
+  const own = ipv6 ? { ...standard, ...standard6 } : { 'net.ipv6.conf.IFNAME.disable_ipv6': '1', ...standard }
+  return namedFor(ifname, { ...own, ...sysctls })
 }
 
-const standard: Record<string, string> = {
-  // the kernel tells the neighbours, when the link comes up, who has the addresses now (ip-sysctl.rst)
-  'net.ipv4.conf.IFNAME.arp_notify': '1',
+// the kernel tells the neighbours, when the link comes up, who has the addresses now (ip-sysctl.rst)
+const standard = { 'net.ipv4.conf.IFNAME.arp_notify': '1' }
+const standard6 = {
+  'net.ipv6.conf.IFNAME.disable_ipv6': '0',
   'net.ipv6.conf.IFNAME.ndisc_notify': '1',
   // the link-local address is usable at once, as the others are: it follows from a MAC address that nobody else has
   'net.ipv6.conf.IFNAME.accept_dad': '0',
@@ -68,7 +81,8 @@ export const namedFor = (ifname: string, sysctls: Readonly<Record<string, string
   )
 
 /** The kernel may write a number in another way than it was given. */
-const hasValue = (have: string, want: string): boolean => have === want || Number(have) === Number(want)
+const hasValue = (have: string, want: string): boolean =>
+  have === want || (have !== '' && Number(have) === Number(want))
 
 /** Addresses before up: what the kernel announces then is all of them. */
 function linkChanges(kernel: Kernel, want: SandboxLink, link: Link, add: Add): void {

@@ -175,7 +175,11 @@ export class FakeCnm implements Cnm {
     return endpoint
   }
 
-  async disconnect(networkRef: string, sandboxRef: string, options = { force: false }): Promise<void> {
+  async disconnect(
+    networkRef: string,
+    sandboxRef: string,
+    options: { force?: boolean; wait?: boolean } = {},
+  ): Promise<void> {
     this.#called('disconnect', networkRef, sandboxRef, options)
     if (options.force) return
     const network = this.#network(networkRef)

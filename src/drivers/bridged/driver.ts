@@ -5,13 +5,13 @@ import { type Element, keyOf } from '../../firewall/elements.js'
 import { type FilteredNetwork, networkElements } from '../../firewall/rules.js'
 import { addressOf, holds } from '../../net/subnets.js'
 import { openNetns } from '../../netlink/netns.js'
-import { linkAdd } from '../../netlink/requests.js'
+import { linkAdd, linkSet } from '../../netlink/requests.js'
 import type { OptionHelp } from '../../options.js'
 import { diff } from '../../reconcile.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { forwardingSteps } from '../forwarding.js'
 import { isMarked, isMarkOf, markOf } from '../mark.js'
-import { holdSteps, type PublishingNetwork, portElements, publishPorts, revokePorts } from '../publishing.js'
+import { endFlows, holdSteps, type PublishingNetwork, portElements, publishPorts, revokePorts } from '../publishing.js'
 import { networkRoutes } from '../routes.js'
 import { guardElements, refuseUnguarded, unguardedNotes } from './guard.js'
 import {
@@ -19,6 +19,7 @@ import {
   type BridgeShape,
   bridgeOf,
   bridgeSteps,
+  hideInside,
   hostLinkSteps,
   peerLinkName,
   portOf,
@@ -151,6 +152,14 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     return this.deps.kernel.link(endpoint.hostLink) === undefined
   }
 
+  withdraw(_network: Network<Options>, { endpoint, place }: Wiring): void {
+    const { kernel } = this.deps
+    const link = kernel.link(endpoint.hostLink)
+    if (link === undefined || !isMarked(link)) return
+    kernel.apply(linkSet({ index: link.index, master: 0, up: false }))
+    if (place !== undefined) hideInside(place, endpoint)
+  }
+
   async deleteEndpoint(network: Network<Options>, { endpoint }: Wiring): Promise<void> {
     const link = this.deps.kernel.link(endpoint.hostLink)
     if (link !== undefined && isMarked(link)) await this.deps.kernel.deleteLinks([link.index])
@@ -180,6 +189,10 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
 
   revoke(network: Network<Options>, endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void> {
     return revokePorts(this.deps, this.publishing(network), endpoint, bindings)
+  }
+
+  endFlows(network: Network<Options>, bindings: readonly PortBinding[]): Promise<void> {
+    return endFlows(this.deps, this.publishing(network), bindings)
   }
 
   async plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]> {
