@@ -12,18 +12,28 @@ export interface Mode {
   direct?: true
   /** nothing can be published */
   closed?: true
+  /** what names no address of the host is published at loopback */
+  atLoopback?: true
+  /** some links are trusted, or all */
+  trusting?: true
 }
+
+/** A second address of the host on its uplink. */
+export const otherHostAddress: Record<Family, string> = { 4: '198.51.100.3', 6: '2001:db8:100::3' }
 
 const both = (mode: string) => ({ gateway_mode_ipv4: mode, gateway_mode_ipv6: mode })
 /** A new mode of networks is a row here, and a column in docs/behaviour.md. */
 export const modes: readonly Mode[] = [
   { name: 'nat', options: {} },
-  { name: 'nat-unprotected', options: both('nat-unprotected') },
+  { name: 'nat-unprotected', options: both('nat-unprotected'), trusting: true },
   { name: 'routed', options: both('routed'), direct: true },
   { name: 'internal', internal: true, options: {}, closed: true },
   { name: 'isolated', internal: true, options: both('isolated'), closed: true },
   { name: 'icc=false', options: { icc: 'false' } },
   { name: 'masquerade=false', options: { masquerade: 'false' } },
+  { name: 'host_ipv4, host_ipv6', options: { host_ipv4: otherHostAddress[4], host_ipv6: otherHostAddress[6] } },
+  { name: 'trusted_interfaces', options: { trusted_interfaces: 'uplink0' }, trusting: true },
+  { name: 'publish_default=loopback', options: { publish_default: 'loopback' }, atLoopback: true },
 ]
 
 /** Container ports of every mode's server; the host's are these and the mode's number times 100 before them. */
@@ -117,6 +127,7 @@ export const ways: readonly Way[] = [
   row('outside', 'a port published at loopback, by a route to 127.0.0.1', routedLoopback(ports.loopback)),
   row('outside', 'a published port, by a route to 127.0.0.1', routedLoopback(published)),
   row('outside', "a published port at the container's address", atServer(published)),
+  row('outside', "a port published at loopback, at the container's address", atServer(ports.loopback)),
   row('outside', "a port published for other clients only, at the container's address", atServer(ports.limited)),
   row('outside', "an unpublished port at the container's address", atServer(unpublished)),
 

@@ -11,6 +11,7 @@ import {
   modes,
   networkOf,
   other,
+  otherHostAddress,
   outside,
   type Place,
   ports,
@@ -50,8 +51,8 @@ async function attach(network: string, sandbox: string, at: Record<Family, strin
   return netns
 }
 
-/** Network names have no `=`. */
-const idOf = ({ name }: Mode): string => name.replace('=', '-')
+/** Names of networks and sandboxes have no signs. */
+const idOf = ({ name }: Mode): string => name.replace(/\W+/g, '-')
 
 async function makeMode(mode: Mode): Promise<void> {
   const { subnets, server, neighbour } = networkOf(mode)
@@ -82,6 +83,8 @@ function makeNosy(): void {
   machine.run('ip', 'addr', 'del', '127.0.0.1/8', 'dev', 'lo')
   machine.run('ip', 'route', 'add', '127.0.0.0/8', 'via', hostAddress[4])
   host.run('sysctl', '-qw', 'net.ipv4.conf.uplink0.route_localnet=1')
+  host.run('ip', 'addr', 'add', `${otherHostAddress[4]}/24`, 'dev', 'uplink0')
+  host.run('ip', 'addr', 'add', `${otherHostAddress[6]}/64`, 'dev', 'uplink0', 'nodad')
   host.run('sysctl', '-qw', 'net.bridge.bridge-nf-call-iptables=1', 'net.bridge.bridge-nf-call-ip6tables=1')
 }
 
@@ -130,6 +133,7 @@ function seen(reply: string, { from, protocol }: Way, mode: Mode, family: Family
   if (source === own[from]) return 'yes'
   if (source === networkOf(mode).gateway[family]) return 'as the gateway'
   if (source === hostAddress[family]) return 'as the host'
+  if (source === otherHostAddress[family]) return `as host_ipv${family}`
   return `as ${source}`
 }
 
@@ -165,8 +169,11 @@ const promises: [what: string, concerns: (way: Way, mode: Mode) => boolean, hold
     isClosed,
   ],
   [
-    'what is published at loopback is for the host alone, there',
-    way => asks(/^a port published at loopback/)(way) && !(way.from === 'host' && asks(/there$/)(way)),
+    'what is published at loopback is for the host alone, there, but for whom the network trusts',
+    (way, { trusting }) =>
+      asks(/^a port published at loopback/)(way) &&
+      !(way.from === 'host' && asks(/there$/)(way)) &&
+      !(trusting && asks(/container's address/)(way)),
     isClosed,
   ],
   [
@@ -188,24 +195,29 @@ const promises: [what: string, concerns: (way: Way, mode: Mode) => boolean, hold
     isClosed,
   ],
   [
+    'what is published at loopback by default is closed to the LAN',
+    (way, { atLoopback }) => way.from === 'outside' && atLoopback === true,
+    isClosed,
+  ],
+  [
     'a neighbour is not reached with icc off',
     (way, { name }) => way.from === 'neighbour' && name === 'icc=false' && asks(/unpublished/)(way),
     isClosed,
   ],
   [
     'a published port is open to a machine outside, which is seen as itself',
-    (way, { closed, direct }) =>
+    (way, { closed, direct, atLoopback }) =>
       way.from === 'outside' &&
-      closed !== true &&
+      !(closed || atLoopback) &&
       (direct ? asks(/^a published port at the container/)(way) : asks(/^a published port at the host/)(way)),
     cell => cell === 'yes',
   ],
   [
     "a published port is open at the host's address to the host, to its own container, its neighbours and other networks",
-    (way, { name, closed, direct }) =>
+    (way, { name, closed, direct, atLoopback }) =>
       way.from !== 'outside' &&
-      asks(/published port at the host/)(way) &&
-      !(closed || direct) &&
+      asks(/ published port at the host/)(way) &&
+      !(closed || direct || atLoopback) &&
       // frames that br_netfilter turns round on their bridge meet its isolated ports
       !(name === 'icc=false' && (way.from === 'server' || way.from === 'neighbour')),
     isOpen,
