@@ -18,6 +18,7 @@ import { DockerWatch } from './dns/docker.js'
 import { NameServer } from './dns/server.js'
 import { DockerContainers } from './dockerd/containers.js'
 import { createDrivers } from './drivers/index.js'
+import { isMarked } from './drivers/mark.js'
 import { OtherBridges } from './drivers/other-bridges.js'
 import { noOtherHosts } from './drivers/other-hosts.js'
 import { conflict, doing, messageOf } from './errors.js'
@@ -178,10 +179,17 @@ async function build(
   const deps = { state, ipam: addresses, drivers, namespaces, containers, names, hostSubnets, events, log }
   const controller = new Controller(deps)
   await ensureFixedNetworks(deps)
+  // an overlay has its bridge on a host before its first endpoint there is recorded, and until after its last
+  const bridges = (): string[] => {
+    const wanted = controller.bridges()
+    return wanted.length > 0
+      ? wanted
+      : kernel.links({ kind: 'bridge' }).flatMap(link => (isMarked(link) ? link.name : []))
+  }
   const watch = watchHost({
     look: async () => {
       if (backend.untold) await controller.repairFirewall('another program has changed the rules')
-      await Promise.all([foreign.review(controller.bridges()), otherBridges.refresh()])
+      await Promise.all([foreign.review(bridges), otherBridges.refresh()])
     },
     mustLook: hasLegacyFilter,
     tables: backend.tables,
@@ -201,7 +209,7 @@ async function build(
     ...{ places: placesOf(options), kernel, firewall: backend.name, state, drivers },
     differences: () => controller.reconcile({ dryRun: true }),
     hosts: () => controller.hosts(),
-    review: () => foreign.review(controller.bridges()),
+    review: () => foreign.review(bridges),
     underlay: () => others.underlay(),
     ...{ others, backend },
     bridgeOf: network => drivers.bridges([{ network, endpoints: [] }])[0],

@@ -1,3 +1,4 @@
+import { KeyedLock } from '../locks.js'
 import type { Log } from '../log.js'
 import type { Backend } from './backend.js'
 import { legacyForwardChains, legacyObstacles } from './foreign-legacy.js'
@@ -74,6 +75,8 @@ interface ForeignDeps {
 /** Other programs' firewalls as the daemon follows them: one word with them where that helps, and what is known of them. */
 export class ForeignFirewalls {
   readonly #deps: ForeignDeps
+  /** What was read of a chain must still be so when it is written. */
+  readonly #locks = new KeyedLock()
   #chains: ForeignChain[] = []
   #obstacles = new Set<string>()
 
@@ -82,19 +85,27 @@ export class ForeignFirewalls {
   }
 
   /** There is a network to be accepted for, or will be in a moment. */
-  async accept(): Promise<void> {
+  accept(): Promise<void> {
+    return this.#locks.with('chains', () => this.#accept())
+  }
+
+  async #accept(): Promise<void> {
     const { added } = await ensureForeignAccept(this.#deps.backend, this.#deps.log)
     for (const chain of added) this.#deps.told(`iptables accepts in ${chain} what tsnet accepted`)
   }
 
   /** Look again: these are our networks' bridges, which nobody but the table `inet tsnet` should keep from forwarding. */
-  async review(bridges: readonly string[]): Promise<void> {
+  review(bridges: () => readonly string[]): Promise<void> {
+    return this.#locks.with('chains', () => this.#review(bridges()))
+  }
+
+  async #review(bridges: readonly string[]): Promise<void> {
     const { backend, log, told } = this.#deps
     if (bridges.length === 0) {
       await deleteForeignAccept(backend)
       return
     }
-    await this.accept()
+    await this.#accept()
     this.#chains = backend.runner === undefined ? [] : await foreignChains(backend.runner)
     const obstacles = new Set(bridges.flatMap(bridge => this.obstacles(bridge)))
     for (const obstacle of obstacles)
