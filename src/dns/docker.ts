@@ -17,9 +17,9 @@ export interface DockerWatchOptions {
   log: Log
 }
 
-/** Pauses between tries to reach dockerd: each twice the one before. */
+/** Pauses between tries to reach dockerd: each twice the one before. A try costs little, and containers have no names until one succeeds. */
 const firstRetryMs = 250
-const longestRetryMs = 15_000
+const longestRetryMs = 1_000
 /** How long dockerd may take to tell of one container: it may be busy starting it. */
 const askMs = 60_000
 
