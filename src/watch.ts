@@ -110,9 +110,10 @@ function watchFirewall(watched: Watched, lookSoon: () => void, signal: AbortSign
     causes.add(cause)
     repairSoon()
   }
-  // In a pid namespace of its own this process knows its children by other numbers: then all they do is looked at.
+  // In a pid namespace of its own this process knows its children by other numbers; their sockets have ours.
   const self = nftGeneration().pid
-  const isOurs = (pid: number): boolean => pid === self || (self === process.pid && isOurProgram(pid))
+  const isOurs = ({ pid, port }: NftTransaction): boolean =>
+    pid === self || isOurProgram(self === process.pid ? pid : port)
   const netns = currentNetns()
   try {
     watchNftables(
@@ -121,7 +122,7 @@ function watchFirewall(watched: Watched, lookSoon: () => void, signal: AbortSign
         if (event.what === 'overrun') {
           changed('more was changed than could be followed')
           lookSoon()
-        } else if (!signal.aborted && !isOurs(event.pid)) {
+        } else if (!signal.aborted && !isOurs(event)) {
           for (const [table, done] of event.tables) {
             if (tables.has(table)) changed(inWords(event, table, done))
             if (!tables.has(table) || shared) lookSoon()

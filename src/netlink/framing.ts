@@ -61,9 +61,9 @@ export interface Failure {
   offset?: number
 }
 
-/** One received message. */
+/** One received message. `port` of what is told: of the socket that asked for it, 0 for the kernel's own doing. */
 export type Incoming = { sequence: number; interrupted: boolean } & (
-  | { what: 'message'; type: number; start: number; end: number }
+  | { what: 'message'; type: number; port: number; start: number; end: number }
   /** an acknowledgement, or the end of a list; `failure` when the request failed */
   | { what: 'ack' | 'done'; failure?: Failure }
 )
@@ -86,7 +86,7 @@ const extendedAck = table('extended ack', {
 export function readFrames(bytes: Buffer, size: number): Incoming[] {
   const messages: Incoming[] = []
   for (let at = 0; at < size; ) {
-    const { length, type, flags, sequence } = decode(nlmsghdr, bytes, at, size)
+    const { length, type, flags, sequence, port } = decode(nlmsghdr, bytes, at, size)
     if (length < headerSize || length > size - at)
       throw new DecodeError(`a message of ${length} bytes in ${size - at} received`)
     const start = at + headerSize
@@ -94,7 +94,7 @@ export function readFrames(bytes: Buffer, size: number): Incoming[] {
     const common = { sequence, interrupted: (flags & flagInterrupted) !== 0 }
     if (type === typeError) messages.push({ ...common, what: 'ack', ...failureOfAck(bytes, start, end, flags) })
     else if (type === typeDone) messages.push({ ...common, what: 'done', ...failureOfDone(bytes, start, end, flags) })
-    else messages.push({ ...common, what: 'message', type, start, end })
+    else messages.push({ ...common, what: 'message', type, port, start, end })
     at += padded(length)
   }
   return messages

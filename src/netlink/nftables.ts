@@ -54,6 +54,8 @@ export interface NftTransaction {
   /** name of the process, and its number as the first pid namespace counts */
   process: string
   pid: number
+  /** of its netlink socket: its number as its own pid namespace counts, if it has one such socket and no wish for another port */
+  port: number
   /** what was done, by table: `inet tsnet` -> `deleted the table` */
   tables: Map<string, Set<string>>
 }
@@ -76,11 +78,11 @@ export function watchNftables(netns: Netns, handler: (event: NftEvent) => void, 
   let tables: NftTransaction['tables'] = new Map()
   const watch = watchReadable(socket.fd, () => {
     try {
-      for (const { type, bytes, start, end } of socket.notifications(datagramsAtOnce)) {
+      for (const { type, port, bytes, start, end } of socket.notifications(datagramsAtOnce)) {
         const ended = see(tables, type, bytes, start, end)
         if (ended === undefined) continue
         tables = new Map()
-        handler({ what: 'transaction', ...ended })
+        handler({ what: 'transaction', ...ended, port })
         if (signal.aborted) return
       }
     } catch (error) {
@@ -104,7 +106,7 @@ function see(
   bytes: Buffer,
   start: number,
   end: number,
-): NftTransaction | undefined {
+): Omit<NftTransaction, 'port'> | undefined {
   const number = type - subsystem
   if (number === newGeneration) {
     const { attrs } = decode(generationMessage, bytes, start, end)

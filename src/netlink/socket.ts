@@ -191,7 +191,7 @@ export class NetlinkSocket {
   }
 
   /** What has happened, of the groups that the socket listens to; at most `most` datagrams. ENOBUFS: some were lost. */
-  *notifications(most: number): Generator<{ type: number; bytes: Buffer; start: number; end: number }> {
+  *notifications(most: number): Generator<{ type: number; port: number; bytes: Buffer; start: number; end: number }> {
     for (let i = 0; i < most; i++) {
       let messages: Incoming[]
       try {
