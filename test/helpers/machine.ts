@@ -22,7 +22,7 @@ type Truthy<T> = Exclude<T, Falsy>
 export async function until<T>(
   what: string,
   check: () => Truthy<T> | Falsy | Promise<Truthy<T> | Falsy>,
-  timeoutMs = 10_000,
+  timeoutMs = 30_000,
 ): Promise<Truthy<T>> {
   const end = Date.now() + timeoutMs
   for (;;) {
@@ -87,7 +87,7 @@ export class Machine {
 
   /** The cgroup under which its containers belong, so that `scripts/throwaway` can remove it. */
   get cgroup(): string {
-    return `/tsd-${this.holder.pid}`
+    return `/${process.env.THROWAWAY_CGROUP ?? 'tsd'}-${this.holder.pid}`
   }
 
   #enter(command: string[]): string[] {
@@ -120,6 +120,11 @@ export class Machine {
     const [status] = (await once(child, 'close')) as [number | null]
     result.status = status ?? 128
     return result
+  }
+
+  /** It answers everything that it has nobody for, at once: the kernel would tell one sender once a second, and drop the rest. */
+  refuseAtOnce(): void {
+    this.run('sysctl', '-qw', 'net.ipv4.icmp_ratelimit=0', 'net.ipv6.icmp.ratelimit=0')
   }
 
   /** What a judge that speaks JSON says (`ip -j ...`, `nft -j ...`); nothing printed is an empty list. */
