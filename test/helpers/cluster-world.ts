@@ -102,6 +102,7 @@ export class ClusterWorld {
     this.lan.run('ip', 'link', 'add', 'lan0', 'up', 'type', 'bridge', 'mcast_snooping', '0')
     this.lan.run('nft', cutTable)
     this.outside = await Machine.start('outside')
+    this.outside.refuseAtOnce()
     const a = underlay
     this.#plug(this.outside, 'outside', a.outside4, a.outside6)
     for (const beyond of [`${a.beyond4}/32`, `${a.beyond6}/128`])

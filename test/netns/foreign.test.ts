@@ -52,7 +52,7 @@ describe.each([
     for (const program of programs) await until(`${program} to be bare`, () => isBare(program), 5000)
   })
   const settled = (): Promise<unknown> =>
-    until('our rule in every FORWARD', () => programs.every(program => rulesOf(program).some(isOurs)), 5000)
+    until('our rule in every FORWARD', () => programs.every(program => rulesOf(program).some(isOurs)))
 
   test('FORWARD DROP, as dockerd sets it: published and outbound connections work within a second or so, and nothing else changes', async () => {
     for (const program of programs)
@@ -109,7 +109,7 @@ describe.each([
     await settled()
     host.tsnet('sandbox', 'rm', 'box')
     host.tsnet('network', 'rm', 'lab')
-    await until('our rule to go', () => !programs.flatMap(rulesOf).some(isOurs), 3000)
+    await until('our rule to go', () => !programs.flatMap(rulesOf).some(isOurs))
     for (const program of programs) expect(rulesOf(program)).toContain('-P FORWARD DROP')
     await setUp()
     expect(reaches()).toEqual(all)
@@ -130,13 +130,13 @@ describe('a table of nftables that drops', () => {
     const want = ['(out of the network)', '(to published ports)'].map(
       where => `table inet theirs, chain forward: policy drop ${where}`,
     )
-    await until('the obstacle', () => obstacles().length > 0, 3000)
+    await until('the obstacle', () => obstacles().length > 0)
     expect(obstacles()).toEqual(want)
     expect(reaches()).toEqual([false, false, false, false])
     expect(words()).toContain(want[0])
     expect(host.logOf('tsnet')).toContain(want[1])
     host.run('nft', 'insert rule inet theirs forward meta mark & 0x800000 == 0x800000 accept')
-    await until('no obstacle', () => obstacles().length === 0, 3000)
+    await until('no obstacle', () => obstacles().length === 0)
     expect(reaches()).toEqual(all)
   })
 
@@ -145,7 +145,7 @@ describe('a table of nftables that drops', () => {
       'nft',
       'add table inet theirs; add chain inet theirs fw { type filter hook forward priority -50; }; add rule inet theirs fw counter reject',
     )
-    await until('the obstacle', () => obstacles().length > 0, 3000)
+    await until('the obstacle', () => obstacles().length > 0)
     expect(obstacles()[0]).toBe('table inet theirs, chain fw: reject (out of the network)')
   })
 })

@@ -78,7 +78,7 @@ describe.each(['nft', 'legacy'])('iptables-%s', variant => {
     const before = sorted()
     host.run(programs[0]!, '-w', '-t', table, ...command.split(' '))
     const at = Date.now()
-    await until('the rules to be as they were', () => sorted() === before, 5000)
+    await until('the rules to be as they were', () => sorted() === before)
     console.log(`${programs[0]} -t ${table} ${command}: whole again after ${Date.now() - at} ms, as we see it`)
     const told = /"type":"host","action":"damage"[\s\S]*"type":"reconcile","action":"change"/
     await until('the repair to be told, which follows it', () => told.test(events()))
@@ -101,7 +101,7 @@ describe.each(['nft', 'legacy'])('iptables-%s', variant => {
         .trim()
         .split('\n')
         .map(rule => rule.split(' ').at(-1))
-    await until('our rules in their place', () => String(order()) === 'DROP,DOCKER-USER,TSNET-FORWARD,DOCKER', 5000)
+    await until('our rules in their place', () => String(order()) === 'DROP,DOCKER-USER,TSNET-FORWARD,DOCKER')
     expect(serves()).toEqual(want)
     expect(host.run(programs[0]!, '-S', 'FORWARD')).toContain('-P FORWARD DROP')
   })
