@@ -238,7 +238,7 @@ describe('framing', () => {
 
   test('an interrupted list is marked', () => {
     expect(read(frame(16, 0x12, 5, 'aabbccdd'))).toEqual([
-      { what: 'message', type: 16, sequence: 5, interrupted: true, start: 16, end: 20 },
+      { what: 'message', type: 16, port: 0, sequence: 5, interrupted: true, start: 16, end: 20 },
     ])
   })
 
