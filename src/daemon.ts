@@ -8,6 +8,7 @@ import { placesOf, pluginSocketOf } from './cli/places.js'
 import { Controller } from './cnm/controller.js'
 import type { Diagnosis } from './cnm/diagnosis.js'
 import { EventLog } from './cnm/event-log.js'
+import { inUse } from './cnm/hosts.js'
 import { ensureFixedNetworks } from './cnm/networks.js'
 import { State } from './cnm/state.js'
 import { type ClusterParts, openCluster, refuseWithoutCluster } from './daemon-cluster.js'
@@ -212,7 +213,7 @@ async function build(
     review: () => foreign.review(bridges),
     underlay: () => others.underlay(),
     ...{ others, backend },
-    bridgeOf: network => drivers.bridges([{ network, endpoints: [] }])[0],
+    bridgeOf: network => drivers.bridges([inUse(network, state.endpointsOfNetwork(network.id))])[0],
   })
   return { controller, events, parts, diagnosis }
 }

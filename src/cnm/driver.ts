@@ -213,7 +213,7 @@ export interface Drivers {
   /** What of a network is not as it was meant on this host, in words. */
   notes(network: Network): string[]
   /** Other programs' rules that drop what ours accept, in words; as of the last look at them. */
-  obstacles(network: Network): string[]
+  obstacles(wanted: WantedNetwork): string[]
   /** There is a link by this name in the host's namespace now. */
   hasLink(name: string): boolean
 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { conflict, invalid, messageOf, notFound } from '../errors.js'
 import type { Cluster } from './cluster.js'
 import { clusterOf } from './deps.js'
-import type { Finding, Findings } from './driver.js'
+import type { Finding, Findings, WantedNetwork } from './driver.js'
 import { type EndpointDeps, wiringOf } from './endpoints.js'
 import type { NetworkView, OverlayReport } from './specs.js'
 import type { Endpoint, Member, Network, Peer, Sandbox } from './types.js'
@@ -14,7 +14,7 @@ export function networkView(deps: EndpointDeps, network: Network): NetworkView {
   const { state } = deps
   const { cluster } = state
   const own = state.endpointsOfNetwork(network.id)
-  const obstacles = deps.drivers.obstacles(network)
+  const obstacles = deps.drivers.obstacles(inUse(network, own))
   const notes = deps.drivers.notes(network)
   const view = {
     ...network,
@@ -25,6 +25,12 @@ export function networkView(deps: EndpointDeps, network: Network): NetworkView {
   const others = cluster.peers().filter(({ networkId }) => networkId === network.id)
   return { ...view, endpoints: [...own.map(endpoint => asPeer(deps, cluster, endpoint)), ...others] }
 }
+
+/** As much of a network as it takes to know that it is used here, or not: with all endpoints it would cost what they are. */
+export const inUse = (network: Network, [endpoint]: readonly Endpoint[]): WantedNetwork => ({
+  network,
+  endpoints: endpoint === undefined ? [] : [{ endpoint }],
+})
 
 /** The same with what the cluster's store has of it; where that does not answer, what is known here, and why that is not all. */
 export async function wholeNetworkView(deps: EndpointDeps, network: Network): Promise<NetworkView> {

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { type Check, type DoctorReport, fail, ok } from '../cnm/diagnosis.js'
 import type { Drivers } from '../cnm/driver.js'
+import { inUse } from '../cnm/hosts.js'
 import type { HostView, ReconcileReport } from '../cnm/specs.js'
 import type { State } from '../cnm/state.js'
 import type { Family } from '../cnm/types.js'
@@ -66,7 +67,7 @@ export function examine(deps: DoctorDeps): Promise<DoctorReport> {
   const networks = state.networks()
   const used = networks.map(network => ({ network, endpoints: state.endpointsOfNetwork(network.id) }))
   const bridged = used.flatMap(({ network, endpoints }) =>
-    drivers.bridges([{ network, endpoints: [] }]).map(bridge => ({ network, endpoints, bridge })),
+    drivers.bridges([inUse(network, endpoints)]).map(bridge => ({ network, endpoints, bridge })),
   )
   const families = new Set(networks.filter(({ internal }) => !internal).flatMap(familiesOf))
   const { cluster } = state
@@ -86,7 +87,12 @@ export function examine(deps: DoctorDeps): Promise<DoctorReport> {
     conntrack: conntrackChecks,
     foreign: async () => {
       await deps.review()
-      return obstacleChecks(networks.map(network => ({ name: network.name, obstacles: drivers.obstacles(network) })))
+      return obstacleChecks(
+        used.map(({ network, endpoints }) => ({
+          name: network.name,
+          obstacles: drivers.obstacles(inUse(network, endpoints)),
+        })),
+      )
     },
     mtu: () => mtuChecks(kernel, used, cluster === undefined ? undefined : quietly(deps.underlay)),
     records: async () => differenceChecks(await deps.differences()),

@@ -59,7 +59,8 @@ interface Walked {
 
 /** Everything that can be seen without sending anything of consequence. */
 async function walk(deps: ExplainDeps, from: End, to: End, wanted: Wanted): Promise<Walked> {
-  const policy = policyOf(deps.state, from, to, wanted)
+  const comesBy = from.kind === 'outside' ? uplink(deps, from.address) : undefined
+  const policy = policyOf(deps.state, from, to, wanted, comesBy)
   const { final } = policy
   const bridge = bridgeLink(deps, final.kind === 'peer' ? from : final)
   const near = from.on !== undefined && to.on?.network.id === from.on.network.id

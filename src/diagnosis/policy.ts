@@ -2,9 +2,10 @@ import { readFileSync } from 'node:fs'
 import { fail, ok } from '../cnm/diagnosis.js'
 import type { State } from '../cnm/state.js'
 import type { PortBinding } from '../cnm/types.js'
-import { addressOf, holds } from '../net/subnets.js'
+import { addressOf } from '../net/subnets.js'
 import { familyOf, isUnspecified } from '../ports/address.js'
 import { specOf } from '../ports/spec.js'
+import { clientWords, directHop, isClient, publishedBy } from './direct.js'
 import type { End, Wanted } from './ends.js'
 import type { Hop } from './hops.js'
 
@@ -18,13 +19,15 @@ export interface Policy {
   port?: number
 }
 
-export function policyOf(state: State, from: End, to: End, wanted: Wanted): Policy {
+/** @param comesBy the link by which packets come to this host, of those from another machine */
+export function policyOf(state: State, from: End, to: End, wanted: Wanted, comesBy: string | undefined): Policy {
   const port = wanted.port === undefined ? {} : { port: wanted.port }
   const here = { final: to, ...port }
   if (to.kind === 'host' && wanted.port !== undefined) return toHostPort(state, from, to, wanted)
   const [a, b] = [from.on, to.on]
   if (a !== undefined && b !== undefined) {
-    if (a.network.id !== b.network.id) return { ...here, hops: [apart(from, to, wanted)] }
+    if (a.network.id !== b.network.id)
+      return { ...here, hops: [directHop(from, to, wanted, undefined) ?? apart(from, to, wanted)] }
     const { name, options } = a.network
     if ((options as { icc?: boolean } | undefined)?.icc === false && a.endpoint.id !== b.endpoint.id)
       return {
@@ -40,13 +43,14 @@ export function policyOf(state: State, from: End, to: End, wanted: Wanted): Poli
     return { ...here, hops: [ok('policy', `both are on network ${name}, whose endpoints may talk to each other`)] }
   }
   if (to.kind === 'outside') return { ...here, hops: outwards(state, from, to) }
-  if (from.kind === 'outside' && b !== undefined) return { ...here, hops: [fromOutside(from, to, wanted)] }
+  if (from.kind === 'outside' && b !== undefined)
+    return { ...here, hops: [directHop(from, to, wanted, comesBy) ?? fromOutside(from, to, wanted)] }
   return { ...here, hops: [] }
 }
 
 function apart(from: End, to: End, wanted: Wanted): Hop {
   const [mine, theirs] = [from.on?.network.name, to.on?.network.name]
-  const binding = to.on && published(to.on.endpoint.bindings, wanted)
+  const binding = to.on && publishedBy(to.on.endpoint.bindings, wanted)
   const way =
     binding === undefined
       ? `tsnet connect ${theirs} ${from.name}`
@@ -90,7 +94,7 @@ function fromOutside({ address }: End, to: End, wanted: Wanted): Hop {
       'use a network that is not',
     )
   const { bindings = [] } = to.on?.endpoint ?? {}
-  const binding = published(bindings, wanted)
+  const binding = publishedBy(bindings, wanted)
   if (binding !== undefined)
     return fail(
       'ports',
@@ -110,11 +114,6 @@ function fromOutside({ address }: End, to: End, wanted: Wanted): Hop {
   )
 }
 
-/** The binding that makes an endpoint's port reachable. */
-const published = (bindings: readonly PortBinding[], { port = 0, protocol }: Wanted): PortBinding | undefined =>
-  bindings.find(
-    each => each.protocol === protocol && port >= each.containerPort && port < each.containerPort + each.size,
-  )
 const hostPortOf = ({ hostPort, containerPort }: PortBinding, { port = 0 }: Wanted): number =>
   hostPort + port - containerPort
 
@@ -158,14 +157,11 @@ function toHostPort(state: State, from: End, to: End, wanted: Wanted): Policy {
   const network = state.networkOf(endpoint)
   const name = state.sandboxes().find(({ id }) => id === endpoint.sandboxId)?.name ?? endpoint.name
   const inner = binding.containerPort + port - binding.hostPort
-  const refused =
-    binding.from !== undefined &&
-    from.kind !== 'host' &&
-    !binding.from.some(cidr => familyOf(cidr) === familyOf(from.address) && holds(cidr, from.address))
+  const refused = from.kind !== 'host' && !isClient(binding, from)
   const hop = refused
     ? fail(
         'clients',
-        `${word} is published for ${binding.from?.join(', ')} only, and ${from.address} is not in there`,
+        clientWords(word, binding, from),
         `tsnet publish rm ${name} ${specOf(binding)}; tsnet publish add ${name} ${specOf(binding)} --from ${from.address}${binding.from?.map(cidr => ` --from ${cidr}`).join('')}`,
       )
     : ok(

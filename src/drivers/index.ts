@@ -49,8 +49,7 @@ export function createDrivers(deps: DriverDeps): Drivers {
     },
     bridges: wanted => bridgesOf(drivers, wanted),
     notes: network => drivers.get(network.driver)?.notes?.(network) ?? [],
-    obstacles: network =>
-      network.internal ? [] : bridgesOf(drivers, [{ network, endpoints: [] }]).flatMap(deps.obstacles),
+    obstacles: wanted => (wanted.network.internal ? [] : bridgesOf(drivers, [wanted]).flatMap(deps.obstacles)),
     hasLink: name => deps.kernel.link(name) !== undefined,
     linkNames: wanted => shares(drivers, wanted).flatMap(share => share.driver.linkNames(share.wanted)),
   }

@@ -19,15 +19,18 @@ beforeAll(async () => {
   create('web', ['10.31.0.0/24'])
   create('inner', ['10.32.0.0/24'], { internal: true })
   create('apart', ['10.33.0.0/24'], { options: { icc: 'false' } })
-  const on = { box: 'lab', shop: 'lab', far: 'web', kept: 'inner', one: 'apart', two: 'apart' }
+  create('open', ['10.34.0.0/24'], { options: { gateway_mode_ipv4: 'routed' } })
+  const on = { srv: 'open', box: 'lab', shop: 'lab', far: 'web', kept: 'inner', one: 'apart', two: 'apart' }
   for (const [sandbox, network] of Object.entries(on)) {
     host.request('POST', '/sandboxes', { name: sandbox })
     host.request('POST', `/networks/${network}/connect`, { sandbox })
   }
   host.tsnet('publish', 'add', 'box', '8080:80')
+  host.tsnet('publish', 'add', 'srv', '80')
   host.tsnet('publish', 'add', 'shop', '8081:80', '--from', '192.0.2.0/24')
   await startServe(host, 'box', ['80/tcp'], host.sandbox('box'))
   await startServe(host, 'shop', ['80/tcp'], host.sandbox('shop'))
+  await startServe(host, 'srv', ['80/tcp'], host.sandbox('srv'))
   await startServe(host.outside, 'outside', ['80/tcp'])
 }, 60_000)
 afterAll(async () => {
@@ -54,6 +57,8 @@ describe('a way that works', () => {
     ['box', 'host'],
     ['host', 'host:8080'],
     [outside, 'host:8080'],
+    [outside, 'srv:80'],
+    ['box', 'srv:80'],
   ])('%s to %s is said to work, hop by hop', (from, to) => {
     const got = explained(host, from, to)
     expect(got).toMatchObject({ works: true })
@@ -219,6 +224,11 @@ describe('a prepared fault is named', () => {
     () => ({
       ...{ name: 'nobody listens', from: 'box', to: 'shop:81' },
       cause: /^the way is free, but nothing in shop listens on port 81\/tcp$/,
+    }),
+    () => ({
+      ...{ name: 'port not published, of a routed network', from: outside, to: 'srv:81' },
+      cause:
+        /^its gateway mode is routed, so srv is reached at its own address, but port 81\/tcp of it is not published$/,
     }),
     () => ({ name: 'nobody of that name', from: 'box', to: 'shpo', cause: /is called shpo$/ }),
   ]
