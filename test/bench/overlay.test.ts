@@ -18,7 +18,7 @@ import { hostRecord, peerRecord, publish } from '../helpers/published.js'
 const margin = 0.03
 /** of one stream of each kind */
 const fewestTurns = 15
-const mostTurns = 100
+const mostTurns = 40
 
 let world: ClusterWorld
 let [a, b]: ClusterHost[] = []

@@ -70,11 +70,8 @@ function publish(top, results) {
   const dir = join(top, 'docs/bench')
   mkdirSync(dir, { recursive: true })
   const date = new Date().toISOString().slice(0, 10)
-  const lines = results.map(result => JSON.stringify(result)).join(',\n    ')
-  writeFileSync(
-    join(dir, 'results.json'),
-    `{\n  "machine": ${JSON.stringify(machine())},\n  "date": "${date}",\n  "results": [\n    ${lines}\n  ]\n}\n`,
-  )
+  const lines = [{ machine: machine(), date }, ...results].map(line => `${JSON.stringify(line)}\n`)
+  writeFileSync(join(dir, 'results.jsonl'), lines.join(''))
   const groups = groupsOf(results)
   if (groups.length > 0) writeFileSync(join(dir, 'peers.svg'), barsSvg('tsnet beside its peers: medians', groups))
   const curves = curvesOf(results)

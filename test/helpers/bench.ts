@@ -48,7 +48,7 @@ export function report(
   expect.soft(met, `${what}: ${rounded} ${unit}, should be ${words.join(', ')}`).toBe(true)
 }
 
-/** A peer that is not here: the table says so in its row. */
+/** A row of words: a peer that is not here, or which one it is. */
 export function reportMissing(suite: string, what: string, why: string): void {
   const file = process.env.TSNET_BENCH_RESULTS
   const result: Omit<Result, 'value'> & { value: null } = { suite, what, value: null, unit: why }

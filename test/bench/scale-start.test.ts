@@ -1,0 +1,66 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { median, report, timed } from '../helpers/bench.js'
+import { BenchApi, inParallel } from '../helpers/bench-api.js'
+import { Host } from '../helpers/host.js'
+
+// How long a daemon takes from its first moment until it answers, on a host with many endpoints: all of them right, and all gone.
+
+const many = Number(process.env.TSNET_BENCH_MANY ?? 1000)
+
+let host: Host
+let api: BenchApi
+
+beforeAll(async () => {
+  host = await Host.start()
+  await host.startTsnet('--log-level', 'info')
+  api = new BenchApi(host)
+  await api.call('POST', '/networks', { name: 'lab', subnets: ['10.84.0.0/16'] })
+  const names = Array.from({ length: many }, (_, i) => `s${i}`)
+  await inParallel(names, 16, name => api.call('POST', '/sandboxes', { name }))
+  await inParallel(names, 16, name => api.connect('lab', name, 20_000 + names.indexOf(name)))
+}, 600_000)
+afterAll(async () => {
+  api?.close()
+  await host?.stop()
+})
+
+const say = (what: string, value: number, unit: string, target = {}): void => report('scale', what, value, unit, target)
+
+/** Milliseconds from the program's start to its first answer. */
+async function start(): Promise<number> {
+  api.close()
+  api = new BenchApi(host)
+  return await timed(async () => {
+    await host.serve('tsnet', process.execPath, 'dist/tsnet.js', 'daemon', '--log-level', 'info')
+    for (;;) {
+      host.assertRuns('tsnet')
+      if ((await api.call('GET', '/version').catch(() => undefined)) !== undefined) return
+      await sleep(5)
+    }
+  })
+}
+
+test(`a start with ${many} endpoints that are all right`, async () => {
+  const times: number[] = []
+  for (let i = 0; i < 3; i++) {
+    await host.killTsnet()
+    times.push(await start())
+  }
+  expect(host.tsnet('reconcile', '--dry-run')).toBe('')
+  say(`start with ${many} endpoints, all right`, median(times), 'ms', { atMost: 1000 })
+})
+
+test(`a start with ${many} endpoints of which nothing is left, as after a reboot`, async () => {
+  await host.killTsnet()
+  // a reboot takes namespaces with all that is in them, links and rules
+  host.run(
+    'sh',
+    '-c',
+    'ip -all netns delete; nft flush ruleset; for l in $(ls /sys/class/net); do case $l in br-*|tsn*) ip link del $l;; esac; done; rm -rf /run/tsnet /run/docker/plugins',
+  )
+  const ms = await start()
+  expect(host.tsnet('reconcile', '--dry-run')).toBe('')
+  expect([...host.links().keys()].filter(name => /^tsn[0-9a-f]{12}$/.test(name))).toHaveLength(many)
+  say(`start with ${many} endpoints, all gone`, ms, 'ms', { atMost: 3000 })
+})
