@@ -37,7 +37,7 @@ export class BareHost extends Machine {
         const plugin = this.tryRun('socat', '/dev/null', `UNIX-CONNECT:${pluginPath}`)
         return plugin.status === 0 && this.#get('version')
       },
-      30_000,
+      60_000,
     )
   }
 

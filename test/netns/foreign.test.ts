@@ -32,6 +32,12 @@ const reaches = (): boolean[] => [
   ask(host.outside, 'tcp', addresses.host6, 8080)?.name === 'box',
   ask(host.sandbox('box'), 'tcp', addresses.beyond6, 80)?.name === 'outside',
 ]
+const closed = (): boolean[] => [
+  isClosed(host.outside, 'tcp', addresses.host4, 8080),
+  isClosed(host.sandbox('box'), 'tcp', addresses.beyond4, 80),
+  isClosed(host.outside, 'tcp', addresses.host6, 8080),
+  isClosed(host.sandbox('box'), 'tcp', addresses.beyond6, 80),
+]
 const all = [true, true, true, true]
 const iptables = (program: string, ...lines: string[]): void => {
   for (const line of lines) host.run(program, '-w', ...line.split(' '))
@@ -132,7 +138,7 @@ describe('a table of nftables that drops', () => {
     )
     await until('the obstacle', () => obstacles().length > 0)
     expect(obstacles()).toEqual(want)
-    expect(reaches()).toEqual([false, false, false, false])
+    expect(closed()).toEqual(all)
     expect(words()).toContain(want[0])
     expect(host.logOf('tsnet')).toContain(want[1])
     host.run('nft', 'insert rule inet theirs forward meta mark & 0x800000 == 0x800000 accept')

@@ -6,7 +6,7 @@ import { random } from '../helpers/random.js'
 // and hosts file are what a model says that they are.
 
 const seed = Number(process.env.TSNET_TEST_SEED ?? Date.now() % 1_000_000)
-const steps = 200
+const steps = Number(process.env.TSNET_TEST_STEPS ?? 100)
 
 interface Net {
   name: string
