@@ -1,0 +1,72 @@
+import { statSync } from 'node:fs'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { callApi } from '../helpers/api-client.js'
+import { Host, socketPath } from '../helpers/host.js'
+import { until } from '../helpers/machine.js'
+
+// A daemon that has attached and detached for a long time is as it was: descriptors, memory, store, rules, links, namespaces.
+
+/** `scripts/soak` sets 20,000. */
+const cycles = Number(process.env.TSNET_CYCLES ?? 160)
+const sandboxes = 16
+
+let host: Host
+let socket: string
+
+beforeAll(async () => {
+  host = await Host.start()
+  await host.startTsnet('--log-level', 'warn')
+  socket = host.path(socketPath)
+  await call('POST', '/networks', { name: 'lab', subnets: ['10.30.0.0/22', 'fd00:30::/64'], ipv6: true })
+  for (let n = 0; n < sandboxes; n++) await call('POST', '/sandboxes', { name: `s${n}` })
+})
+afterAll(() => host?.stop())
+
+async function call(method: string, path: string, body: unknown): Promise<void> {
+  const { status, body: answer } = await callApi(socket, method, `/v1${path}`, body)
+  if (status >= 300) throw new Error(`${method} ${path}: ${status} ${JSON.stringify(answer)}`)
+}
+
+/** So many attachments and detachments, as many at a time as there are sandboxes. */
+async function attachAndDetach(times: number): Promise<void> {
+  let left = times
+  const work = async (n: number): Promise<void> => {
+    const port = { first: 20000 + n, last: 20000 + n }
+    const ports = [{ protocol: 'tcp', hostPort: port, containerPort: { first: 80, last: 80 } }]
+    while (left-- > 0) {
+      await call('POST', '/networks/lab/connect', { sandbox: `s${n}`, ports })
+      await call('POST', '/networks/lab/disconnect', { sandbox: `s${n}` })
+    }
+  }
+  await Promise.all(Array.from({ length: sandboxes }, (_, n) => work(n)))
+}
+
+const daemon = (): string => host.run('pgrep', '-xf', '.*tsnet.js daemon.*').trim()
+const openFiles = (): number => host.run('ls', `/proc/${daemon()}/fd`).trim().split('\n').length
+const memoryKib = (): number => Number(/VmRSS:\s+(\d+)/.exec(host.run('cat', `/proc/${daemon()}/status`))?.[1])
+const storeBytes = (): number => statSync(host.path('/var/lib/tsnet/tsnet.lmdb')).size
+
+test(
+  `after ${cycles} cycles of attaching and detaching, nothing has become more`,
+  async () => {
+    await attachAndDetach(Math.min(cycles / 2, 1000)) // what is opened once, and caches
+    const settled = { files: openFiles(), snapshot: host.snapshot(), bytes: storeBytes() }
+    const memory = [memoryKib()]
+    const started = performance.now()
+    for (let part = 0; part < 10; part++) {
+      await attachAndDetach(cycles / 10)
+      memory.push(memoryKib())
+    }
+    const cycleMs = (performance.now() - started) / cycles
+    await until('descriptors to be closed', () => openFiles() <= settled.files, 30_000)
+    expect(host.snapshot()).toBe(settled.snapshot)
+    expect(storeBytes()).toBeLessThanOrEqual(settled.bytes + 256 * 1024)
+    const slope = ((memory[10]! - memory[5]!) / (cycles / 2)) * 1024
+    console.info(
+      `${cycles} cycles of ${cycleMs.toFixed(2)} ms: ${settled.files} descriptors before, ${openFiles()} after; memory ${memory.map(kib => Math.round(kib / 1024)).join(' ')} MiB, ${Math.round(slope)} bytes a cycle at the end; store ${settled.bytes} and ${storeBytes()} bytes`,
+    )
+    // a heap that grows to its usual size is no leak; one that grows by what a cycle holds is
+    expect(memory[10]! - memory[0]!).toBeLessThan(64 * 1024 + cycles / 2)
+  },
+  120_000 + 200 * cycles,
+)
