@@ -60,7 +60,8 @@ test(
     const cycleMs = (performance.now() - started) / cycles
     await until('descriptors to be closed', () => openFiles() <= settled.files, 30_000)
     expect(host.snapshot()).toBe(settled.snapshot)
-    expect(storeBytes()).toBeLessThanOrEqual(settled.bytes + 256 * 1024)
+    // it keeps its last 10,000 changes for those who watch, and reuses the room of older ones
+    expect(storeBytes()).toBeLessThan(Math.min(settled.bytes + 8192 * cycles, 64 * 1024 * 1024))
     const slope = ((memory[10]! - memory[5]!) / (cycles / 2)) * 1024
     console.info(
       `${cycles} cycles of ${cycleMs.toFixed(2)} ms: ${settled.files} descriptors before, ${openFiles()} after; memory ${memory.map(kib => Math.round(kib / 1024)).join(' ')} MiB, ${Math.round(slope)} bytes a cycle at the end; store ${settled.bytes} and ${storeBytes()} bytes`,
