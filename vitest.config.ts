@@ -9,6 +9,9 @@ const suite = (name: string, options: object = {}) => ({
 const kernelSuite = (name: string, options: object) =>
   suite(name, { pool: throwawayPool, maxWorkers: 3, sequence: { groupOrder: 1 }, ...options })
 
+/** Where `scripts/test` puts another Debian. */
+const sid = '/var/cache/tsnet-test/sid'
+
 export default defineConfig({
   test: {
     projects: [
@@ -17,6 +20,7 @@ export default defineConfig({
       suite('contract', { testTimeout: 30_000, hookTimeout: 60_000 }),
       kernelSuite('netns', { testTimeout: 120_000, hookTimeout: 120_000 }),
       kernelSuite('docker', { testTimeout: 120_000, hookTimeout: 180_000 }),
+      kernelSuite('docker-sid', { testTimeout: 120_000, hookTimeout: 180_000, env: { TSNET_TEST_DEBIAN: sid } }),
       kernelSuite('multihost', { testTimeout: 180_000, hookTimeout: 180_000 }),
       suite('bench', { testTimeout: 900_000, hookTimeout: 180_000, fileParallelism: false, maxWorkers: 1 }),
     ],
