@@ -38,6 +38,7 @@ import { Conntrack } from './netlink/conntrack.js'
 import { Kernel } from './netlink/kernel.js'
 import { flock, hasCode, lockExclusive, lockNonBlocking } from './netlink/libc.js'
 import { currentNetns, type Netns } from './netlink/netns.js'
+import { allowManyFiles } from './netlink/open-files.js'
 import { createPluginServer } from './plugin-api/server.js'
 import { KernelNamespaces } from './sandbox/namespaces.js'
 import { openLmdb } from './store/lmdb.js'
@@ -128,6 +129,7 @@ async function build(
   log: Log,
   undo: Undo,
 ): Promise<{ controller: Controller; events: EventLog; parts: ClusterParts | undefined; diagnosis: Diagnosis }> {
+  allowManyFiles()
   const guard = await claimNetns()
   undo.add('give the namespace free', () => guard.close())
   const unlock = lockStateDir(options.stateDir)

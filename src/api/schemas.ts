@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { invalid, messageOf, type NetError } from '../errors.js'
 import { checkHostname, checkLinkName, checkObjectName, checkSearchDomain, parseMac } from '../names.js'
 import { suggestion } from '../nearest.js'
+import { arePairs } from '../ports/spec.js'
 
 /** What a request body may hold, with the rules that need no state. What depends on other objects is the controller's. */
 
@@ -84,13 +85,18 @@ const portRange = z
   .strictObject({ first: port, last: port })
   .refine(({ first, last }) => first <= last, 'a port range must not end before it starts')
 
-const portSpec = z.strictObject({
-  protocol: z.enum(['tcp', 'udp', 'sctp']),
-  hostIp: address('host address', any).exactOptional(),
-  hostPort: portRange.exactOptional(),
-  containerPort: portRange,
-  from: z.array(cidrOrAddress('source')).exactOptional(),
-})
+const portSpec = z
+  .strictObject({
+    protocol: z.enum(['tcp', 'udp', 'sctp']),
+    hostIp: address('host address', any).exactOptional(),
+    hostPort: portRange.exactOptional(),
+    containerPort: portRange,
+    from: z.array(cidrOrAddress('source')).exactOptional(),
+  })
+  .refine(
+    ({ hostPort, containerPort }) => arePairs(hostPort, containerPort),
+    'as many host ports as container ports are needed, or one container port for a range of host ports',
+  )
 
 export const connectSpec = z.strictObject({
   sandbox: z.string().min(1),

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import type { PortBinding, PortRange, Protocol } from '../cnm/types.js'
-import { conflict, invalid, NetError, notImplemented } from '../errors.js'
+import { conflict, invalid, NetError, notImplemented, unavailable } from '../errors.js'
 import { familyOf, isUnspecified } from '../ports/address.js'
 import { formatRange, sizeOf } from '../ports/spec.js'
 import { withUndo } from '../undo.js'
@@ -268,6 +268,8 @@ function explain(error: unknown, held: PortPlace, nameHolder: boolean): unknown 
     return invalid(`${describe(held)}: ${hostIp} is no address of this host that a port can be published on`, {
       cause: error,
     })
+  if (code === 'EMFILE' || code === 'ENFILE')
+    return unavailable(`${describe(held)}: the daemon has as many sockets as it may (ulimit -n)`, { cause: error })
   if (code === 'EAFNOSUPPORT') return notImplemented(`${describe(held)}: this host has no IPv6`, { cause: error })
   return error
 }

@@ -101,8 +101,12 @@ function parseHostIp(text: string, family: 4 | 6, fail: Fail): string {
 }
 
 /** A host range beside one container port means "one of these"; beside a container range they go in pairs. */
+export const arePairs = (hostPort: PortRange | undefined, containerPort: PortRange): boolean =>
+  hostPort === undefined || sizeOf(containerPort) === 1 || sizeOf(hostPort) === sizeOf(containerPort)
+
 function checkSizes({ hostPort, containerPort }: PortSpec, fail: Fail): void {
-  const size = sizeOf(containerPort)
-  if (hostPort && size > 1 && sizeOf(hostPort) !== size)
-    throw fail(`${sizeOf(hostPort)} host ports for ${size} container ports: ranges must be equally long`)
+  if (hostPort !== undefined && !arePairs(hostPort, containerPort))
+    throw fail(
+      `${sizeOf(hostPort)} host ports for ${sizeOf(containerPort)} container ports: ranges must be equally long`,
+    )
 }

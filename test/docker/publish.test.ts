@@ -146,3 +146,28 @@ test('a published port is out of reach of the programs of the host and of Docker
     host.run('ip', 'link', 'delete', String(ifname))
   host.docker('network', 'rm', 'plain')
 })
+
+test('-P publishes what the image exposes at free ports, and every form of an address is understood', async () => {
+  host.docker('network', 'create', '-d', 'tsnet', '--ipv6', '--subnet', 'fd00:22::/64', 'web')
+  const forms = [`${host4}::80`, `[${host6}]:8002:80`, '[::]:8003:80', '0.0.0.0:8003:9000', '8010-8012:80']
+  const exposed = ['-P', '--expose', '9001', '--expose', '53/udp']
+  await runServing(host, 'web', 'web', portsServed, ...exposed, ...forms.flatMap(spec => ['-p', spec]))
+  interface Bound {
+    protocol: string
+    hostIp: string
+    hostPort: number
+    containerPort: number
+  }
+  const bindings = host.tsnetJson<{ bindings: Bound[] }[]>('ps').flatMap(row => row.bindings)
+  const portOf = (containerPort: number, hostIp: string): number =>
+    bindings.find(b => b.containerPort === containerPort && b.hostIp === hostIp)!.hostPort
+  expect(ask(host.outside, 'tcp', host4, portOf(9001, '0.0.0.0'))?.name).toBe('web')
+  expect(ask(host.outside, 'tcp', host6, portOf(9001, '::'))?.name).toBe('web')
+  expect(ask(host.outside, 'udp', host4, portOf(53, '0.0.0.0'))?.name).toBe('web')
+  expect(ask(host.outside, 'tcp', host4, portOf(80, host4))?.name).toBe('web')
+  expect(ask(host.outside, 'tcp', host6, 8002)?.name).toBe('web')
+  expect(ask(host.outside, 'tcp', host6, 8003)?.name).toBe('web')
+  expect(ask(host.outside, 'tcp', host4, 8003)?.name).toBe('web')
+  expect(ask(host.outside, 'tcp', host4, portOf(80, '0.0.0.0'))?.name).toBe('web')
+  expect([8010, 8011, 8012]).toContain(portOf(80, '0.0.0.0'))
+})
