@@ -11,6 +11,7 @@ import { EventLog } from './cnm/event-log.js'
 import { inUse } from './cnm/hosts.js'
 import { ensureFixedNetworks } from './cnm/networks.js'
 import { State } from './cnm/state.js'
+import type { ForwardedBridge } from './cnm/types.js'
 import { type ClusterParts, openCluster, refuseWithoutCluster } from './daemon-cluster.js'
 import { changeOptions } from './daemon-reload.js'
 import { createDiagnosis } from './diagnosis/diagnosis.js'
@@ -167,7 +168,7 @@ async function build(
   const told = (words: string) => events.emit({ type: 'host', action: 'foreign', words })
   const foreign = new ForeignFirewalls({ backend, log, told })
   const acceptForeign = () => foreign.accept()
-  const obstacles = (bridge: string) => foreign.obstacles(bridge)
+  const obstacles = (bridge: ForwardedBridge) => foreign.obstacles(bridge)
   const otherBridges = new OtherBridges(kernel, firewall)
   const others = parts?.cluster ?? noOtherHosts
   const conntrack = inOwnNetns(netns => Conntrack.open(netns))
@@ -183,11 +184,14 @@ async function build(
   const controller = new Controller(deps)
   await ensureFixedNetworks(deps)
   // an overlay has its bridge on a host before its first endpoint there is recorded, and until after its last
-  const bridges = (): string[] => {
+  const bridges = (): ForwardedBridge[] => {
     const wanted = controller.bridges()
     return wanted.length > 0
       ? wanted
-      : kernel.links({ kind: 'bridge' }).flatMap(link => (isMarked(link) ? link.name : []))
+      : kernel
+          .links({ kind: 'bridge' })
+          .filter(isMarked)
+          .map(({ name }) => ({ name, published: [4, 6], direct: [] }))
   }
   const watch = watchHost({
     look: async () => {
@@ -215,7 +219,7 @@ async function build(
     review: () => foreign.review(bridges),
     underlay: () => others.underlay(),
     ...{ others, backend },
-    bridgeOf: network => drivers.bridges([inUse(network, state.endpointsOfNetwork(network.id))])[0],
+    bridgeOf: network => drivers.bridges([inUse(network, state.endpointsOfNetwork(network.id))])[0]?.name,
   })
   return { controller, events, parts, diagnosis }
 }

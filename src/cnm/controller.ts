@@ -34,7 +34,7 @@ import type {
   SandboxSpec,
   SandboxView,
 } from './specs.js'
-import type { Endpoint, Network, Sandbox } from './types.js'
+import type { Endpoint, ForwardedBridge, Network, Sandbox } from './types.js'
 
 /** What the resolver calls them. */
 const kindsOf = { network: 'networks', sandbox: 'sandboxes', endpoint: 'endpoints' } as const
@@ -226,7 +226,7 @@ export class Controller implements Cnm {
   }
 
   /** The bridges of all networks that there are. */
-  bridges(): string[] {
+  bridges(): ForwardedBridge[] {
     return this.#deps.drivers.bridges(wantedNetworks(this.#deps))
   }
 

@@ -2,6 +2,7 @@ import type { OptionHelp } from '../options.js'
 import type {
   Endpoint,
   Family,
+  ForwardedBridge,
   Member,
   Network,
   PortBinding,
@@ -209,7 +210,7 @@ export interface Drivers {
   /** Pure: names of all links in the host's namespace that these networks account for. */
   linkNames(wanted: readonly WantedNetwork[]): string[]
   /** Pure: the bridges whose traffic the firewall decides about. */
-  bridges(wanted: readonly WantedNetwork[]): string[]
+  bridges(wanted: readonly WantedNetwork[]): ForwardedBridge[]
   /** What of a network is not as it was meant on this host, in words. */
   notes(network: Network): string[]
   /** Other programs' rules that drop what ours accept, in words; as of the last look at them. */

@@ -5,6 +5,15 @@ export type Family = 4 | 6
 /** Which door an object came in by: it decides who configures the sandbox and who hands out addresses. */
 export type Door = 'tsnet' | 'docker'
 
+/** A bridge of ours whose traffic the firewall decides about. */
+export interface ForwardedBridge {
+  name: string
+  /** families in which ports are published at the host's addresses */
+  published: readonly Family[]
+  /** families in which endpoints are reached at their own addresses */
+  direct: readonly Family[]
+}
+
 /** One address pool of a network. */
 export interface Subnet {
   family: Family

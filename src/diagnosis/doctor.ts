@@ -67,7 +67,7 @@ export function examine(deps: DoctorDeps): Promise<DoctorReport> {
   const networks = state.networks()
   const used = networks.map(network => ({ network, endpoints: state.endpointsOfNetwork(network.id) }))
   const bridged = used.flatMap(({ network, endpoints }) =>
-    drivers.bridges([inUse(network, endpoints)]).map(bridge => ({ network, endpoints, bridge })),
+    drivers.bridges([inUse(network, endpoints)]).map(({ name }) => ({ network, endpoints, bridge: name })),
   )
   const families = new Set(networks.filter(({ internal }) => !internal).flatMap(familiesOf))
   const { cluster } = state
@@ -166,7 +166,8 @@ async function foreignAlone(bridges: readonly Link[]): Promise<Check[]> {
     return obstacleChecks(
       bridges.map(({ name, alias = '' }) => ({
         name: alias.replace(/^tsnet:/, ''),
-        obstacles: obstaclesOf(chains, name, ourPriority),
+        // what modes its network has, only the daemon knows: these are the usual ones
+        obstacles: obstaclesOf(chains, { name, published: [4, 6], direct: [] }, ourPriority),
       })),
     )
   } finally {

@@ -1,4 +1,5 @@
 import type { Driver, OtherHosts, Step, WantedNetwork } from '../cnm/driver.js'
+import type { ForwardedBridge } from '../cnm/types.js'
 import type { Element } from '../firewall/elements.js'
 import type { Firewall } from '../firewall/firewall.js'
 import type { Flows } from '../firewall/flows.js'
@@ -22,7 +23,7 @@ export interface DriverDeps {
   /** of networks that do not say it themselves */
   publishDefault: PublishDefault
   /** Other programs' rules that drop what ours accept, from or to the network of this bridge, in words. */
-  obstacles: (bridge: string) => string[]
+  obstacles: (bridge: ForwardedBridge) => string[]
 }
 
 /** A driver as the list of drivers sees it: besides the contract, its share of what is planned for all of them together. */

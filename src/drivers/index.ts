@@ -1,4 +1,5 @@
 import type { Driver, Drivers, Step, WantedNetwork } from '../cnm/driver.js'
+import type { ForwardedBridge } from '../cnm/types.js'
 import { invalid } from '../errors.js'
 import { type Element, keyOf, sameElement } from '../firewall/elements.js'
 import { suggestion } from '../nearest.js'
@@ -59,10 +60,19 @@ export function createDrivers(deps: DriverDeps): Drivers {
 const shares = (drivers: ReadonlyMap<string, AnyDriver>, wanted: readonly WantedNetwork[]) =>
   [...drivers].map(([type, driver]) => ({ driver, wanted: wanted.filter(({ network }) => network.driver === type) }))
 
-const bridgesOf = (drivers: ReadonlyMap<string, AnyDriver>, wanted: readonly WantedNetwork[]): string[] =>
-  shares(drivers, wanted)
-    .flatMap(share => share.driver.elements(share.wanted))
-    .flatMap(element => (element.set === 'bridges' ? [element.link] : []))
+function bridgesOf(drivers: ReadonlyMap<string, AnyDriver>, wanted: readonly WantedNetwork[]): ForwardedBridge[] {
+  const elements = shares(drivers, wanted).flatMap(share => share.driver.elements(share.wanted))
+  const linksIn = (set: 'bridges' | 'routed4' | 'routed6' | 'unprotected4' | 'unprotected6') =>
+    new Set(elements.flatMap(element => (element.set === set ? [element.link] : [])))
+  const routed = { 4: linksIn('routed4'), 6: linksIn('routed6') }
+  const open = { 4: linksIn('unprotected4'), 6: linksIn('unprotected6') }
+  return [...linksIn('bridges')].map(name => ({
+    name,
+    published: families.filter(family => !routed[family].has(name)),
+    direct: families.filter(family => routed[family].has(name) || open[family].has(name)),
+  }))
+}
+const families = [4, 6] as const
 
 function leftoverLinks(deps: DriverDeps, known: ReadonlySet<string>): Step[] {
   return deps.kernel

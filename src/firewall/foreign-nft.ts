@@ -1,3 +1,4 @@
+import type { Family, ForwardedBridge } from '../cnm/types.js'
 import { fieldsOf, listOf, tableName } from './elements.js'
 import type { ForwardChain, ForwardRule } from './foreign.js'
 import type { Runner } from './nft.js'
@@ -88,23 +89,28 @@ const targetsIn = (rules: readonly unknown[]): string[] =>
  * Whose chains surely drop what our rules accept from and to a bridge, in words. New connections only: what is
  * established is let through nearly everywhere. Pure.
  */
-export function obstaclesOf(foreign: readonly ForeignChain[], bridge: string, ourPriority: number): string[] {
-  const directions: [string, Partial<Packets>][] = [
-    ['out of the network', { iifname: bridge, status: 'confirmed' }],
-    ['to published ports', { oifname: bridge, status: 'dnat' }],
+export function obstaclesOf(
+  foreign: readonly ForeignChain[],
+  { name: bridge, published, direct }: ForwardedBridge,
+  ourPriority: number,
+): string[] {
+  const directions: [where: string, known: Partial<Packets>, of: readonly Family[]][] = [
+    ['out of the network', { iifname: bridge, status: 'confirmed' }, [4, 6]],
+    ['to published ports', { oifname: bridge, status: 'dnat' }, published],
+    ['to endpoints at their own addresses', { oifname: bridge, status: 'confirmed' }, direct],
   ]
   return foreign.flatMap(({ family, priority, name, chain, chains }) =>
-    directions.flatMap(([where, known]) => {
-      const families = family === 'inet' ? ['ipv4', 'ipv6'] : [family === 'ip' ? 'ipv4' : 'ipv6']
-      const rules = families.flatMap(nfproto => {
+    directions.flatMap(([where, known, of]) => {
+      const families = of.filter(one => family === 'inet' || (family === 'ip') === (one === 4))
+      const rules = families.flatMap(one => {
         const verdict = verdictOf(
           chain,
-          { mark: priority > ourPriority ? markBit : 0, state: 'new', status: '', ...known, nfproto },
+          { mark: priority > ourPriority ? markBit : 0, state: 'new', status: '', ...known, nfproto: `ipv${one}` },
           chains,
         )
         return verdict.what === 'drop' ? [verdict.rule] : []
       })
-      return rules.length === families.length ? [`${name}: ${rules[0]} (${where})`] : []
+      return families.length > 0 && rules.length === families.length ? [`${name}: ${rules[0]} (${where})`] : []
     }),
   )
 }

@@ -1,3 +1,4 @@
+import type { ForwardedBridge } from '../cnm/types.js'
 import { KeyedLock } from '../locks.js'
 import type { Log } from '../log.js'
 import type { Backend } from './backend.js'
@@ -95,11 +96,11 @@ export class ForeignFirewalls {
   }
 
   /** Look again: these are our networks' bridges, which nobody but the table `inet tsnet` should keep from forwarding. */
-  review(bridges: () => readonly string[]): Promise<void> {
+  review(bridges: () => readonly ForwardedBridge[]): Promise<void> {
     return this.#locks.with('chains', () => this.#review(bridges()))
   }
 
-  async #review(bridges: readonly string[]): Promise<void> {
+  async #review(bridges: readonly ForwardedBridge[]): Promise<void> {
     const { backend, log, told } = this.#deps
     if (bridges.length === 0) {
       await deleteForeignAccept(backend)
@@ -117,7 +118,7 @@ export class ForeignFirewalls {
   }
 
   /** Whose rules surely drop new connections from or to the network behind a bridge, as of the last look. */
-  obstacles(bridge: string): string[] {
+  obstacles(bridge: ForwardedBridge): string[] {
     return [...obstaclesOf(this.#chains, bridge, this.#deps.backend.priority), ...legacyObstacles()]
   }
 }

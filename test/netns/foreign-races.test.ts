@@ -1,4 +1,5 @@
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { ForwardedBridge } from '../../src/cnm/types.js'
 import { ForeignFirewalls } from '../../src/firewall/foreign.js'
 import type { Runner } from '../../src/firewall/nft.js'
 import { openRunner } from '../../src/firewall/runner.js'
@@ -43,9 +44,9 @@ test('it is there once, however many networks come at once', async () => {
 })
 
 test('which bridges there are is asked when the look begins, not when it was asked for', async () => {
-  const bridges: string[] = []
+  const bridges: ForwardedBridge[] = []
   const looks = [foreign.accept(), foreign.review(() => bridges)]
-  bridges.push('br-1')
+  bridges.push({ name: 'br-1', published: [4], direct: [] })
   await Promise.all(looks)
   expect(ours()).toBe(1)
   bridges.pop()

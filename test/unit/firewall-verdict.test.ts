@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import type { ForwardedBridge } from '../../src/cnm/types.js'
 import { obstaclesOf } from '../../src/firewall/foreign-nft.js'
 import { type Chain, type Packets, verdictOf } from '../../src/firewall/verdict.js'
 
@@ -88,16 +89,29 @@ describe("another program's chain", () => {
       chain,
       chains: new Map(),
     })
-    expect(obstaclesOf([foreign(0, { policy: 'accept', rules: [] })], 'br-a', -10)).toEqual([])
-    expect(obstaclesOf([foreign(0, { policy: 'drop', rules: [[ourMark, accept]] })], 'br-a', -10)).toEqual([])
-    expect(obstaclesOf([foreign(-100, { policy: 'drop', rules: [[ourMark, accept]] })], 'br-a', -10)).toEqual([
+    const bridgeA: ForwardedBridge = { name: 'br-a', published: [4, 6], direct: [] }
+    expect(obstaclesOf([foreign(0, { policy: 'accept', rules: [] })], bridgeA, -10)).toEqual([])
+    expect(obstaclesOf([foreign(0, { policy: 'drop', rules: [[ourMark, accept]] })], bridgeA, -10)).toEqual([])
+    expect(obstaclesOf([foreign(-100, { policy: 'drop', rules: [[ourMark, accept]] })], bridgeA, -10)).toEqual([
       'table inet filter, chain forward: policy drop (out of the network)',
       'table inet filter, chain forward: policy drop (to published ports)',
     ])
     const onlyOut = { policy: 'accept', rules: [[match(meta('iifname'), 'br-a'), drop]] }
-    expect(obstaclesOf([foreign(0, onlyOut)], 'br-a', -10)).toEqual([
+    expect(obstaclesOf([foreign(0, onlyOut)], bridgeA, -10)).toEqual([
       'table inet filter, chain forward: iifname "br-a" drop (out of the network)',
     ])
-    expect(obstaclesOf([foreign(0, onlyOut)], 'br-b', -10)).toEqual([])
+    // a firewall that lets in what is redirected lets in nothing of a routed network
+    const redirected = {
+      policy: 'drop',
+      rules: [
+        [match(ct('status'), 'dnat'), accept],
+        [match(meta('oifname'), 'br-a', '!='), accept],
+      ],
+    }
+    expect(obstaclesOf([foreign(0, redirected)], bridgeA, -10)).toEqual([])
+    expect(obstaclesOf([foreign(0, redirected)], { ...bridgeA, published: [4], direct: [6] }, -10)).toEqual([
+      'table inet filter, chain forward: policy drop (to endpoints at their own addresses)',
+    ])
+    expect(obstaclesOf([foreign(0, onlyOut)], { ...bridgeA, name: 'br-b' }, -10)).toEqual([])
   })
 })
