@@ -31,6 +31,8 @@ export class Flows {
   /** flows that end with the next list */
   #next: { ending: Ending[]; done: Promise<void> } | undefined
   #current: Promise<void> = Promise.resolve()
+  /** to which connections may have begun before they were there */
+  readonly #begun: PortBinding[] = []
 
   constructor(conntrack: Conntrack, hostAddresses: () => ReadonlySet<string>, log: Log) {
     this.#conntrack = conntrack
@@ -89,10 +91,20 @@ export class Flows {
 
   /**
    * Forget what came to the host itself before these bindings were there: nobody who goes on sending would ever be let in.
-   * Of connections only those that nobody has answered, which were dropped where the port was held.
+   * Of connections only those that nobody has answered, which were dropped where the port was held: they try again after a
+   * second, so that is not waited for, and all bindings of a moment share the kernel's look at its table.
    */
   async endEarlier(bindings: readonly PortBinding[]): Promise<void> {
+    await this.#endBegun(bindings.filter(isUdp))
+    const connections = bindings.filter(binding => !isUdp(binding) && isRouted(binding))
+    if (connections.length === 0) return
+    if (this.#begun.length === 0) setTimeout(() => void this.#endBegun(this.#begun.splice(0)), pauseMs)
+    this.#begun.push(...connections)
+  }
+
+  async #endBegun(bindings: readonly PortBinding[]): Promise<void> {
     const routed = bindings.filter(isRouted)
+    if (routed.length === 0) return
     const addresses = this.#hostAddresses()
     for (const family of new Set(routed.map(({ hostIp }) => familyOf(hostIp)))) {
       const own = routed.filter(({ hostIp }) => familyOf(hostIp) === family)
@@ -112,7 +124,7 @@ export class Flows {
    * What is sent again begins anew. `subnets` are those of our networks.
    */
   async endUnchanged(bindings: readonly PortBinding[], subnets: readonly string[]): Promise<void> {
-    await this.endEarlier(bindings)
+    await this.#endBegun(bindings)
     for (const family of [4, 6] as const) {
       const own = subnets.filter(subnet => familyOf(subnet) === family)
       const isFromUs = (flow: Flow) => isUnchanged(flow) && own.some(subnet => holds(subnet, flow.original.source))

@@ -82,6 +82,8 @@ export type FlowFilter =
 
 /** The flows that a namespace's kernel has in mind. It looks at every one to list some, which takes it 10 ms or so, off the main thread. */
 export class Conntrack {
+  #closed = false
+
   private constructor(readonly socket: NetlinkSocket) {}
 
   /** `netns` may be closed meanwhile. */
@@ -90,6 +92,7 @@ export class Conntrack {
   }
 
   close(): void {
+    this.#closed = true
     this.socket.close()
   }
 
@@ -100,6 +103,8 @@ export class Conntrack {
 
   /** Forget flows: `conntrack -D`. The next packet of one is a first packet again. Returns how many. */
   async delete(filter: FlowFilter, which: (flow: Flow) => boolean = () => true): Promise<number> {
+    // what was to be done later: the descriptor may be another's by now
+    if (this.#closed) return 0
     const found = (await this.#dump(filter)).filter(({ flow }) => which(flow))
     // it may have ended meanwhile
     const failures = this.socket.exchange(found.flatMap(({ deletion }) => tolerant(deletion, 'ENOENT')))
