@@ -14,6 +14,8 @@ function distance(a: string, b: string): number {
 
 /** The known word that a mistyped one most likely stands for; undefined when none is close. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
+  // what is far longer than all of them is near to none, and the comparison would take its time
+  if (word.length > 100) return undefined
   const close = known
     .map(candidate => ({ candidate, edits: distance(word.toLowerCase(), candidate.toLowerCase()) }))
     .filter(({ candidate, edits }) => edits <= Math.max(2, Math.floor(candidate.length / 3)))

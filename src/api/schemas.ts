@@ -7,16 +7,37 @@ import { arePairs } from '../ports/spec.js'
 
 /** What a request body may hold, with the rules that need no state. What depends on other objects is the controller's. */
 
+/** Of names, addresses and keys: none that is right comes near it, and what is wrong is repeated in the answer. */
+const maxWord = 255
+/** Of paths and of the values of options; sysctl lists are the longest. */
+const maxValue = 4_096
+/** How many there may be of anything; what has more is a mistake, or malice. */
+const maxEntries = 256
+/** More than all ports have room for would be the same ones again. */
+const maxPorts = 10_000
+
+const word = z.string().max(maxWord)
+const list = <S extends z.ZodType>(of: S, max = maxEntries) => z.array(of).max(max)
+const record = <S extends z.ZodType>(of: S) =>
+  z
+    .record(z.string(), of)
+    .refine(have => Object.keys(have).length <= maxEntries && Object.keys(have).every(key => key.length <= maxWord), {
+      error: `an object of options must have at most ${maxEntries} entries, with keys of at most ${maxWord} characters`,
+    })
+
 /** Text put through one of our own parsers, whose message is already the sentence for the user. */
-const text = (parse: (text: string) => string) =>
-  z.string().transform((value, context) => {
-    try {
-      return parse(value)
-    } catch (error) {
-      context.addIssue({ code: 'custom', message: messageOf(error), input: value })
-      return z.NEVER
-    }
-  })
+const text = (parse: (text: string) => string, max = maxWord) =>
+  z
+    .string()
+    .max(max)
+    .transform((value, context) => {
+      try {
+        return parse(value)
+      } catch (error) {
+        context.addIssue({ code: 'custom', message: messageOf(error), input: value })
+        return z.NEVER
+      }
+    })
 
 const address = (what: string, families: readonly number[]) =>
   text(value => {
@@ -37,16 +58,16 @@ function parseHostSubnet(what: string, value: string): string {
 
 const cidrOrAddress = (what: string) => text(value => (isIP(value) === 0 ? parseHostSubnet(what, value) : value))
 
-const dictionary = z.record(z.string(), z.string())
+const dictionary = record(z.string().max(maxValue))
 const any = [4, 6] as const
 
 export const networkSpec = z.strictObject({
   name: text(name => checkObjectName(name, 'network')),
-  driver: z.string().exactOptional(),
-  subnets: z.array(cidr('subnet')).exactOptional(),
-  ipRanges: z.array(cidr('ip range')).exactOptional(),
-  gateways: z.array(address('gateway', any)).exactOptional(),
-  auxAddresses: z.record(z.string(), address('auxiliary address', any)).exactOptional(),
+  driver: word.exactOptional(),
+  subnets: list(cidr('subnet')).exactOptional(),
+  ipRanges: list(cidr('ip range')).exactOptional(),
+  gateways: list(address('gateway', any)).exactOptional(),
+  auxAddresses: record(address('auxiliary address', any)).exactOptional(),
   ipv6: z.boolean().exactOptional(),
   internal: z.boolean().exactOptional(),
   options: dictionary.exactOptional(),
@@ -58,14 +79,14 @@ export const sandboxSpec = z.strictObject({
   netns: text(path => {
     if (!path.startsWith('/')) throw invalid(`namespace path "${path}" must be absolute`)
     return path
-  }).exactOptional(),
+  }, maxValue).exactOptional(),
   pid: z.int().positive().exactOptional(),
-  share: z.string().min(1).exactOptional(),
+  share: word.min(1).exactOptional(),
   ephemeral: z.boolean().exactOptional(),
   dns: z
     .strictObject({
-      servers: z.array(address('DNS server', any)).default([]),
-      search: z.array(text(checkSearchDomain)).default([]),
+      servers: list(address('DNS server', any)).default([]),
+      search: list(text(checkSearchDomain)).default([]),
     })
     .exactOptional(),
   hostname: text(name => checkHostname(name)).exactOptional(),
@@ -76,6 +97,7 @@ export const sandboxSpec = z.strictObject({
         address: address('address of an extra host', any),
       }),
     )
+    .max(maxEntries)
     .exactOptional(),
 })
 
@@ -91,7 +113,7 @@ const portSpec = z
     hostIp: address('host address', any).exactOptional(),
     hostPort: portRange.exactOptional(),
     containerPort: portRange,
-    from: z.array(cidrOrAddress('source')).exactOptional(),
+    from: list(cidrOrAddress('source')).exactOptional(),
   })
   .refine(
     ({ hostPort, containerPort }) => arePairs(hostPort, containerPort),
@@ -99,35 +121,36 @@ const portSpec = z
   )
 
 export const connectSpec = z.strictObject({
-  sandbox: z.string().min(1),
+  sandbox: word.min(1),
   ip: address('address', [4]).exactOptional(),
   ip6: address('address', [6]).exactOptional(),
   mac: text(parseMac).exactOptional(),
   ifname: text(name => checkLinkName(name)).exactOptional(),
-  aliases: z.array(text(name => checkObjectName(name, 'alias'))).exactOptional(),
-  ports: z.array(portSpec).exactOptional(),
+  aliases: list(text(name => checkObjectName(name, 'alias'))).exactOptional(),
+  ports: list(portSpec, maxPorts).exactOptional(),
   routes: z
     .array(z.strictObject({ destination: cidr('route'), via: address('next hop', any).exactOptional() }))
+    .max(maxEntries)
     .exactOptional(),
   options: dictionary.exactOptional(),
 })
 
 export const publishSpec = z.strictObject({
   port: portSpec,
-  network: z.string().min(1).exactOptional(),
+  network: word.min(1).exactOptional(),
   replace: z.boolean().exactOptional(),
 })
 export const unpublishSpec = publishSpec.omit({ replace: true })
 
 export const disconnectSpec = z.strictObject({
-  sandbox: z.string().min(1),
+  sandbox: word.min(1),
   force: z.boolean().default(false),
   wait: z.boolean().default(false),
 })
 export const removeHostSpec = z.strictObject({ force: z.boolean().default(false) })
 export const reconcileSpec = z.strictObject({ dryRun: z.boolean().default(false) })
 const time = (what: string) =>
-  z.string().transform((value, context) => {
+  word.transform((value, context) => {
     const date = new Date(value)
     if (!Number.isNaN(date.getTime())) return date
     context.addIssue({
@@ -152,17 +175,27 @@ export function parseBody<T>(schema: z.ZodType<T>, body: unknown): T {
   throw invalidBody(result.error.issues.map(issue => sentenceOf(issue, known)))
 }
 
-const invalidBody = (sentences: string[]): NetError => invalid([...new Set(sentences)].join('; '))
+/** As many as help: a body of nothing but mistakes is not worth a sentence for each. */
+const maxSentences = 8
+function invalidBody(sentences: string[]): NetError {
+  const different = [...new Set(sentences)]
+  const more = different.length - maxSentences
+  return invalid([...different.slice(0, maxSentences), ...(more > 0 ? [`and ${more} more`] : [])].join('; '))
+}
+
+/** A path in the body, of which keys may be anything. */
+const placeOf = (path: readonly PropertyKey[]): string =>
+  path.map(key => (String(key).length > 60 ? `${String(key).slice(0, 60)}...` : String(key))).join('.')
 
 function sentenceOf(issue: z.core.$ZodIssue, known: readonly string[]): string {
-  const field = issue.path.length === 0 ? 'the body' : `field "${issue.path.map(String).join('.')}"`
+  const field = issue.path.length === 0 ? 'the body' : `field "${placeOf(issue.path)}"`
   switch (issue.code) {
     case 'custom':
       return issue.message
     case 'unrecognized_keys': {
       // only the outermost object's fields are known here
       const near = issue.path.length === 0 ? suggestion(issue.keys[0] ?? '', known) : ''
-      return `unknown field "${[...issue.path, issue.keys[0]].map(String).join('.')}"${near}`
+      return `unknown field "${placeOf([...issue.path, issue.keys[0] ?? ''])}"${near}`
     }
     case 'invalid_type':
       return issue.message.endsWith('received undefined')
@@ -173,11 +206,14 @@ function sentenceOf(issue: z.core.$ZodIssue, known: readonly string[]): string {
     case 'too_small':
       return `${field} must be ${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}${issue.origin === 'string' ? ' letter long' : ''}`
     case 'too_big':
-      return `${field} must be ${issue.inclusive ? 'at most' : 'less than'} ${issue.maximum}`
+      return `${field} must ${issue.origin === 'array' ? 'have' : 'be'} ${issue.inclusive ? 'at most' : 'less than'} ${issue.maximum}${unitOf(issue.origin)}`
     default:
       return `${field}: ${issue.message}`
   }
 }
+
+const unitOf = (origin: string): string =>
+  origin === 'string' ? ' characters long' : origin === 'array' ? ' entries' : ''
 
 const words: Record<string, string> = {
   int: 'a whole number',

@@ -13,6 +13,8 @@ import { parseBody } from './schemas.js'
 /** The largest body that is read. A network with every option set is a few kilobytes. */
 const maxBodyBytes = 1 << 20
 
+/** Host names are the longest of what may be asked for; `HOST/NAME` is less than this too. */
+const maxRef = 512
 /** A reader of events keeps its connection for as long as it likes, so they may not have all of them. */
 const maxReaders = 128
 const connections: ConnectionOptions = {
@@ -93,7 +95,9 @@ const handle =
     const body = row.body === undefined ? undefined : parseBody(row.body, sent === undefined ? {} : sent)
     const gone = new AbortController()
     response.once('close', () => gone.abort())
-    const result = await row.handler(deps, { ref: String(request.params.ref ?? ''), body, signal: gone.signal })
+    const ref = String(request.params.ref ?? '')
+    if (ref.length > maxRef) throw invalid(`a name or id is at most ${maxRef} characters long`)
+    const result = await row.handler(deps, { ref, body, signal: gone.signal })
     const status = result === undefined ? 204 : (row.status ?? 200)
     response.status(status)
     if (result === undefined) response.end()

@@ -37,12 +37,23 @@ export async function runDaemon(flags: Record<string, string>, configFile: strin
   process.exit(0)
 }
 
+export /** More than any configuration is: what a wrong path names may have no end. */
+const maxConfigBytes = 1 << 16
+
+/**
+ * @param path absent: the default file, if there is one
+ * @throws {NetError} InvalidParameter or Forbidden, naming the file and what is wrong
+ */
 export async function readConfigFile(path: string | undefined): Promise<Record<string, string>> {
   try {
     const file = path ?? defaultConfigFile
+    const stat = statSync(file)
+    if (!stat.isFile() || stat.size > maxConfigBytes) throw invalid(`it is no file of at most ${maxConfigBytes} bytes`)
     const text = readFileSync(file, 'utf8')
+    if (isDeep(text)) throw invalid('it must be lines of "key: value"')
     const { parse } = await import('yaml')
-    const config = checkConfig(parse(text))
+    // no warnings on stderr about tags that nobody knows
+    const config = checkConfig(parse(text, { logLevel: 'error' }))
     if (hasPassword(config)) checkSecret(file)
     return config
   } catch (error) {
@@ -50,6 +61,12 @@ export async function readConfigFile(path: string | undefined): Promise<Record<s
     throw within(`configuration file ${path ?? defaultConfigFile}`, refusalOf(error))
   }
 }
+
+/**
+ * Whether collections in collections are begun without end: the parser calls itself for each, and where its stack is used
+ * up the whole process may die (V8 gives up on a regular expression then), which nothing catches.
+ */
+const isDeep = (text: string): boolean => (text.match(/[[{]/g)?.length ?? 0) > 100 || /^[\s?:-]{100}/m.test(text)
 
 /** One of a store: before an `@`. */
 const hasPassword = ({ store = '' }: Readonly<Record<string, string>>): boolean => store.includes('@')
@@ -63,8 +80,9 @@ function checkSecret(file: string): void {
 /** A file that cannot be read or is no YAML is the user's affair. */
 function refusalOf(error: unknown): unknown {
   if (!(error instanceof Error)) return error
-  // the rest of yaml's message draws the place
-  if (error.name === 'YAMLParseError') return invalid(error.message.split(/:?\n/)[0] ?? '', { cause: error })
+  // the rest of yaml's message draws the place; a ReferenceError is about its aliases
+  if (error.name === 'YAMLParseError' || error instanceof ReferenceError)
+    return invalid(error.message.split(/:?\n/)[0] ?? '', { cause: error })
   return 'syscall' in error ? invalid(messageOf(error), { cause: error }) : error
 }
 
@@ -75,8 +93,11 @@ export function checkConfig(config: unknown): Record<string, string> {
   if (typeof config !== 'object' || Array.isArray(config)) throw invalid('it must be lines of "key: value"')
   const known = Object.values(daemonOptionTable).map(row => row.flag)
   for (const [key, value] of Object.entries(config)) {
-    if (!known.includes(key)) throw invalid(`unknown key ${key}${suggestion(key, known)}`)
-    if (typeof value !== 'string') throw invalid(`the value of ${key} must be text, not ${JSON.stringify(value)}`)
+    if (!known.includes(key)) throw invalid(`unknown key ${key.slice(0, 60)}${suggestion(key, known)}`)
+    if (typeof value !== 'string') throw invalid(`the value of ${key} must be text, not ${shown(value)}`)
   }
   return config as Record<string, string>
 }
+
+const shown = (value: unknown): string =>
+  Array.isArray(value) ? 'a list' : typeof value === 'object' && value !== null ? 'an object' : String(value)

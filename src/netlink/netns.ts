@@ -76,8 +76,13 @@ export function openNetnsOfPid(pid: number): Netns {
 
 function openingFailed(what: string, error: unknown): NetError {
   if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ENXIO')) return notFound(`no network namespace at ${what}`, { cause: error })
-  if (hasCode(error, 'EACCES', 'EPERM'))
-    return forbidden(`opening the network namespace ${what} is not permitted: it needs root`, { cause: error })
+  if (hasCode(error, 'EACCES', 'EPERM')) {
+    // ptrace(2), access mode checking: a service with few capabilities may not look at everybody
+    const remedy = /\/proc\/\d+\/|process/.test(what)
+      ? 'it needs root, and CAP_SYS_PTRACE where the process may do more than this one; "ip netns attach NAME PID" gives it a path that can be opened'
+      : 'it needs root'
+    return forbidden(`opening the network namespace ${what} is not permitted: ${remedy}`, { cause: error })
+  }
   return invalid(`network namespace ${what} cannot be opened: ${messageOf(error)}`, { cause: error })
 }
 
