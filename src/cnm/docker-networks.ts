@@ -48,7 +48,10 @@ async function createOwn(
     throw invalid(
       `a network of driver ${driver} is known to other hosts by its name, which Docker does not tell us: add -o network=NAME`,
     )
-  await make(deps, spec, { id: spec.networkId, name: dockerPlaceholder(spec.networkId), driver }, options)
+  // before anything is made: an id that begins like another's stands for the same links, which are not to be undone
+  const name = dockerPlaceholder(spec.networkId)
+  deps.state.checkNetworkNameFree(name)
+  await make(deps, spec, { id: spec.networkId, name, driver }, options)
 }
 
 /** The same line on every host: the first makes the network, the others find it. */

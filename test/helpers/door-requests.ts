@@ -1,3 +1,4 @@
+import { routes } from '../../src/api/routes.js'
 import { methods } from '../../src/plugin-api/methods.js'
 
 // A right request for every row of both doors' tables, to be made wrong.
@@ -42,17 +43,23 @@ const bodies: Record<string, object> = {
   'POST /v1/reconcile': { dryRun: true },
   'DELETE /v1/hosts/:ref': { force: true },
 }
-const paths = [
-  ...['GET /v1/version', 'GET /v1/networks', 'GET /v1/networks/:ref', 'DELETE /v1/networks/:ref', 'GET /v1/hosts'],
-  ...['GET /v1/hosts/:ref', 'GET /v1/sandboxes', 'GET /v1/sandboxes/:ref', 'DELETE /v1/sandboxes/:ref'],
-  ...['GET /v1/endpoints', 'GET /v1/inspect/:ref', 'GET /v1/events', 'GET /v1/nothing/:ref'],
-]
-
-/** Bodies more often than paths: there is more in them to be wrong. */
-export const wholeApi = [...paths, ...Object.keys(bodies), ...Object.keys(bodies), ...Object.keys(bodies)].map(row => {
-  const [method = '', path = ''] = row.split(' ')
-  return { method, path, body: bodies[row] }
+const rows = routes.map(({ method, path, body }) => {
+  const row = `${method.toUpperCase()} ${path}`
+  return {
+    method: method.toUpperCase(),
+    path,
+    body: bodies[row] ?? (body !== undefined && method !== 'get' ? {} : undefined),
+  }
 })
+const withBody = rows.filter(({ body }) => body !== undefined)
+
+/** Every row of the table of routes; bodies more often than paths, as there is more in them to be wrong. */
+export const wholeApi = [
+  ...rows,
+  { method: 'GET', path: '/v1/nothing/:ref', body: undefined },
+  ...withBody,
+  ...withBody,
+]
 
 const NetworkID = 'a'.repeat(64)
 const EndpointID = 'b'.repeat(64)

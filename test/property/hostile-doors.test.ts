@@ -153,7 +153,15 @@ const anyApi = fc.constantFrom(...wholeApi).chain(({ method, path, body }) =>
     path: anyRef.map(ref => path.replace(':ref', ref)),
     query:
       method === 'GET'
-        ? fc.constantFrom('', '?since=10m', '?until=2020-01-01', '?a=b', '?since[]=1&since[]=2', '?__proto__=1')
+        ? fc.constantFrom(
+            '',
+            '?since=10m',
+            '?until=2020-01-01',
+            '?a=b',
+            '?since[]=1&since[]=2',
+            '?from=box&to=peer:80',
+            '?__proto__=1',
+          )
         : fc.constant(''),
     body: body === undefined ? fc.constant(undefined) : anyBody(body),
   }),

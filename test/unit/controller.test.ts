@@ -8,6 +8,15 @@ beforeEach(async () => {
 })
 
 describe('networks', () => {
+  it("of dockerd whose ids begin alike would share their links: the second is refused and the first's links stay", async () => {
+    const spec = { options: {}, internal: false, ipv6: false, pools: [pool] }
+    await daemon.cnm.docker.createNetwork({ ...spec, networkId: dockerId })
+    const before = await daemon.everything()
+    const alike = { ...spec, networkId: `${dockerId.slice(0, -1)}0`, pools: [{ ...pool, subnet: '172.31.0.0/24' }] }
+    await expect(daemon.cnm.docker.createNetwork(alike)).rejects.toThrow('network name docker-dddddddddddd is taken')
+    expect(await daemon.everything()).toBe(before)
+  })
+
   it('have the gateway first and keep what was asked', async () => {
     const network = await daemon.cnm.createNetwork({
       ...lab,
