@@ -6,7 +6,7 @@ import { afterAll, expect, test } from 'vitest'
 import { readConfigFile } from '../../src/cli/daemon.js'
 import { daemonOptionTable, parseDaemonOptions } from '../../src/cli/daemon-options.js'
 import { kindOf, messageOf } from '../../src/errors.js'
-import { anyValue, cases, damaged, patientMs, spentMs, Tally } from '../helpers/hostile.js'
+import { anyValue, cases, damaged, patientMs, runs, spentMs, Tally } from '../helpers/hostile.js'
 
 // Whatever stands in the configuration file: options, or one sentence that names the file.
 
@@ -78,7 +78,7 @@ test('a configuration file of anything is taken or refused in one sentence', { t
       expect(messageOf(refusal)).not.toContain('\n')
       expect(messageOf(refusal).length).toBeLessThan(6_000)
     }),
-    { numRuns: cases },
+    runs,
   )
   expect(tally.answered).toBeGreaterThan(cases / 20)
   expect(tally.refused).toBeGreaterThan(cases / 4)

@@ -11,7 +11,7 @@ import { createPluginServer } from '../../src/plugin-api/server.js'
 import { wholeApi, wholePlugin } from '../helpers/door-requests.js'
 import { FakeDaemon } from '../helpers/fake-daemon.js'
 import { fakeDiagnosis } from '../helpers/fake-diagnosis.js'
-import { anyBody, cases, patientMs, spentMs, Tally } from '../helpers/hostile.js'
+import { anyBody, cases, patientMs, runs, spentMs, Tally } from '../helpers/hostile.js'
 import { until } from '../helpers/machine.js'
 
 // Both doors before the real controller, address management and store, on a host in memory: every request is answered with
@@ -174,7 +174,7 @@ test('the API', { timeout: patientMs }, async () => {
     fc.asyncProperty(anyApi, async ({ method, path, query, body }) => {
       state = await judge(() => api(method, path + query, body), apiTally, state)
     }),
-    { numRuns: cases, endOnFailure: true },
+    { ...runs, endOnFailure: true },
   )
   expect(apiTally.answered).toBeGreaterThan(cases / 20)
   expect(apiTally.refused).toBeGreaterThan(cases / 4)
@@ -192,7 +192,7 @@ test('the plugin socket', { timeout: patientMs }, async () => {
     fc.asyncProperty(anyCall, async ([method, body]) => {
       state = await judge(() => plugin(method, body), pluginTally, state)
     }),
-    { numRuns: cases, endOnFailure: true },
+    { ...runs, endOnFailure: true },
   )
   expect(pluginTally.answered).toBeGreaterThan(cases / 20)
   expect(pluginTally.refused).toBeGreaterThan(cases / 4)
