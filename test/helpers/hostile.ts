@@ -88,7 +88,9 @@ type Place = { holder: Record<string, unknown>; key: string }
 function placesIn(value: unknown, depth = 0): Place[] {
   if (typeof value !== 'object' || value === null || depth > 20) return []
   const holder = value as Record<string, unknown>
-  return Object.keys(holder).flatMap(key => [{ holder, key }, ...placesIn(holder[key], depth + 1)])
+  // not by the name of the prototype, which would be changed for everybody
+  const keys = Object.keys(holder).filter(key => key !== '__proto__')
+  return keys.flatMap(key => [{ holder, key }, ...placesIn(holder[key], depth + 1)])
 }
 
 const often = ['replace', 'replace', 'remove', 'add'] as const
