@@ -107,8 +107,8 @@ export const mutated = (whole: unknown): fc.Arbitrary<unknown> =>
       const place = places[pick % places.length]
       if (place === undefined) continue
       const { holder, key } = place
-      if (how === 'replace') holder[key] = value
-      else if (how === 'add') holder[`${key}x`] = value
+      if (how === 'replace') holder[key] = structuredClone(value)
+      else if (how === 'add') holder[`${key}x`] = structuredClone(value)
       else if (how === 'many' && multiplied) continue
       else if (how === 'many') {
         multiplied = true
