@@ -175,7 +175,7 @@ describe('a network of many hosts', () => {
 
   test('lets go of an endpoint of another host with disconnect --force', async () => {
     expect(await output('disconnect', '--force', 'blue', 'two/db')).toBe('')
-    expect(cnm.calls.at(-1)).toEqual(['disconnect', 'blue', 'two/db', { force: true }])
+    expect(cnm.calls.at(-1)).toEqual(['disconnect', 'blue', 'two/db', { force: true, wait: true }])
   })
 })
 

@@ -110,7 +110,7 @@ describe('etcd with TLS and certificates of its clients', () => {
   })
 
   test('a server that our CA did not sign is refused, saying so', async () => {
-    const error = await failureOf((await open(options({ ca: etcd.tls!.otherCa }))).get('a'))
+    const error = await failureOf((await open({ ...options({ ca: etcd.tls!.otherCa }), timeoutMs: 10_000 })).get('a'))
     expect(error).toMatchObject({ kind: 'Unavailable' })
     expect(error.message).toMatch(/unable to verify|self-signed|unable to get local issuer/)
   })
@@ -121,7 +121,7 @@ describe('etcd with TLS and certificates of its clients', () => {
     for (const wrong of [{ ...plain, tls: { ca: ca! } }, { ...plain, tls: {} }, plain]) {
       const begin = performance.now()
       expect(await failureOf((await open(wrong)).get('a'))).toMatchObject({ kind: 'Unavailable' })
-      expect(performance.now() - begin).toBeLessThan(2_500)
+      expect(performance.now() - begin).toBeLessThan(5_000)
     }
   })
 
