@@ -1,25 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { arp, arpRequest, typeArp } from './announcement.js'
-import { be16, decode, encode, i32, pad, struct, u8, u16 } from './codec.js'
+import { decode, encode } from './codec.js'
 import { bind, close, hasCode, recv, send, socket } from './libc.js'
 import { inNetns, type Netns } from './netns.js'
+import { afPacket, sockaddrLl, sockCloexec, sockRaw } from './packet-socket.js'
 
 // sys/socket.h
-const afPacket = 17
-const sockRaw = 3
 const sockNonblock = 0o4000
-const sockCloexec = 0o2000000
-
-/** struct sockaddr_ll, linux/if_packet.h */
-const sockaddr = struct([
-  ['family', u16],
-  ['protocol', be16],
-  ['index', i32],
-  ['_hardwareType', pad(2)],
-  ['_packetType', u8],
-  ['_addressLength', u8],
-  ['_address', pad(8)],
-])
 
 const operationReply = 2
 
@@ -37,7 +24,7 @@ export async function arpProbe(
   // for its own protocol only: opened with one, it would hear every frame of every link until it is bound
   const fd = inNetns(netns, () => socket(afPacket, sockRaw | sockNonblock | sockCloexec, 0))
   try {
-    const where = encode(sockaddr, { family: afPacket, protocol: typeArp, index })
+    const where = encode(sockaddrLl, { family: afPacket, protocol: typeArp, index })
     bind(fd, where, where.length)
     const request = arpRequest(address, mac)
     send(fd, request, request.length, 0)

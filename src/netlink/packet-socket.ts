@@ -3,12 +3,12 @@ import { bind, close, hasCode, send, socket } from './libc.js'
 import { inNetns, type Netns } from './netns.js'
 
 // sys/socket.h
-const afPacket = 17
-const sockRaw = 3
-const sockCloexec = 0o2000000
+export const afPacket = 17
+export const sockRaw = 3
+export const sockCloexec = 0o2000000
 
 /** struct sockaddr_ll, linux/if_packet.h */
-const sockaddr = struct([
+export const sockaddrLl = struct([
   ['family', u16],
   ['protocol', be16],
   ['index', i32],
@@ -34,7 +34,7 @@ export class PacketSocket {
   send(index: number, frames: readonly Buffer[]): void {
     try {
       if (this.#bound !== index) {
-        const address = encode(sockaddr, { family: afPacket, protocol: 0, index })
+        const address = encode(sockaddrLl, { family: afPacket, protocol: 0, index })
         bind(this.fd, address, address.length)
         this.#bound = index
       }

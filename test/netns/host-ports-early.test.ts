@@ -3,40 +3,9 @@ import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import type { PortBinding } from '../../src/cnm/types.js'
-import { HostPorts } from '../../src/firewall/host-ports.js'
-import { enterNetnsForGood, openNetns } from '../../src/netlink/netns.js'
-import { makeNetns, needRoot, netnsPath, removeNetns, run, sweep } from '../helpers/netns.js'
-import { boundSockets } from '../helpers/sockets.js'
+import { binding, hostPortsWorld } from '../helpers/host-ports-world.js'
 
-const prefix = 'tst-hd'
-let netns: string
-let held: HostPorts
-
-beforeAll(() => {
-  needRoot()
-  sweep(prefix)
-  netns = makeNetns(prefix)
-  run(netns, 'ip', 'addr', 'add', '192.0.2.1/32', 'dev', 'lo')
-  run(netns, 'ip', 'addr', 'add', '192.0.2.2/32', 'dev', 'lo')
-  run(netns, 'ip', 'addr', 'add', '2001:db8::1/128', 'dev', 'lo')
-  enterNetnsForGood(openNetns(netnsPath(netns)))
-  held = new HostPorts()
-})
-afterEach(() => held.close())
-afterAll(() => removeNetns(netns))
-
-const binding = (over: Partial<PortBinding> = {}): PortBinding => ({
-  protocol: 'tcp',
-  hostIp: '0.0.0.0',
-  hostPort: 8080,
-  containerIp: '10.20.0.2',
-  containerPort: 80,
-  size: 1,
-  ...over,
-})
-
-const sockets = () => boundSockets(netns)
+const world = hostPortsWorld('tst-hd')
 
 describe('what comes to a held port', () => {
   /** What a client sees for so long. */
@@ -53,11 +22,11 @@ describe('what comes to a held port', () => {
   }
 
   it('is dropped where the kernel is to redirect it, neither served nor refused', async () => {
-    await held.hold(binding(), 'web')
-    await held.hold(binding({ hostIp: '::', containerIp: 'fd00::2' }), 'web')
+    await world.held.hold(binding(), 'web')
+    await world.held.hold(binding({ hostIp: '::', containerIp: 'fd00::2' }), 'web')
     expect(await fate('192.0.2.1', 8080, 300)).toBe('nothing')
     expect(await fate('2001:db8::1', 8080, 300)).toBe('nothing')
-    held.close()
+    world.held.close()
     expect(await fate('192.0.2.1', 8080, 10_000)).toBe('ECONNREFUSED')
   })
 
@@ -66,10 +35,10 @@ describe('what comes to a held port', () => {
     await new Promise<void>(resolve => server.listen(80, '192.0.2.2', resolve))
     try {
       const range = { first: 8080, last: 8080 }
-      const port = await held.choose({ protocol: 'tcp', hostIps: ['2001:db8::1'], range, size: 1, owner: 'web' })
+      const port = await world.held.choose({ protocol: 'tcp', hostIps: ['2001:db8::1'], range, size: 1, owner: 'web' })
       const connected = fate('2001:db8::1', port, 20_000)
       expect(await fate('2001:db8::1', port, 300)).toBe('nothing')
-      await held.hold(binding({ hostIp: '2001:db8::1', containerIp: '192.0.2.2' }), 'web')
+      await world.held.hold(binding({ hostIp: '2001:db8::1', containerIp: '192.0.2.2' }), 'web')
       expect(await connected).toBe('connected')
     } finally {
       server.close()
@@ -77,8 +46,8 @@ describe('what comes to a held port', () => {
   })
 
   it('is filtered by one program of the kernel for all sockets', async () => {
-    await held.hold(binding({ hostPort: 20_000, size: 10 }), 'web')
-    await held.hold(binding({ hostIp: '::', containerIp: 'fd00::2', hostPort: 20_000, size: 10 }), 'web')
+    await world.held.hold(binding({ hostPort: 20_000, size: 10 }), 'web')
+    await world.held.hold(binding({ hostIp: '::', containerIp: 'fd00::2', hostPort: 20_000, size: 10 }), 'web')
     const programs = readdirSync('/proc/self/fd').filter(fd => linkOf(fd) === 'anon_inode:bpf-prog')
     expect(programs.length).toBe(2)
   })
@@ -89,8 +58,8 @@ describe('what comes to a held port', () => {
     'UDP4-RECV:8080,reuseaddr',
   ])('leaves no room for another program: %s', async address => {
     const protocol = address.startsWith('TCP') ? 'tcp' : 'udp'
-    await held.hold(binding({ protocol, hostIp: '192.0.2.1' }), 'web')
-    const program = spawn('ip', ['netns', 'exec', netns, 'socat', '-u', address, 'STDOUT'])
+    await world.held.hold(binding({ protocol, hostIp: '192.0.2.1' }), 'web')
+    const program = spawn('ip', ['netns', 'exec', world.netns, 'socat', '-u', address, 'STDOUT'])
     let said = ''
     program.stderr.on('data', text => {
       said += text
@@ -138,23 +107,23 @@ describe('datagrams that the kernel cannot redirect', () => {
       socket.send(text, 8053, '::1')
     })
   /** sockets of this process towards the container */
-  const outgoing = (): number => sockets().filter(line => /^udp 0\.0\.0\.0:/.test(line)).length
+  const outgoing = (): number => world.sockets().filter(line => /^udp 0\.0\.0\.0:/.test(line)).length
   const dns = binding({ protocol: 'udp', hostIp: '::1', hostPort: 8053, containerIp: '192.0.2.2', containerPort: 53 })
 
   it('go there and back, each client by a socket of its own', async () => {
-    await held.hold(dns, 'web')
+    await world.held.hold(dns, 'web')
     const [one, two] = [client(), client()]
     expect(await exchange(one, 'a')).toBe('a back from ::1 8053')
     expect(await exchange(two, 'b')).toBe('b back from ::1 8053')
     expect(await exchange(one, 'c')).toBe('c back from ::1 8053')
     expect(seen.size).toBe(2)
     expect(outgoing()).toBe(2)
-    await held.release(dns)
+    await world.held.release(dns)
     expect(outgoing()).toBe(0)
   })
 
   it('of a client that was silent for long, or one of too many, come from another socket', async () => {
-    await held.hold(dns, 'web')
+    await world.held.hold(dns, 'web')
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     await exchange(client(), 'a')
     expect(outgoing()).toBe(1)
