@@ -4,7 +4,8 @@
 export const routeProtocol = 0x74
 
 /**
- * Marks links of ours that are made inside a sandbox's namespace: the kernel takes a link group in the very message that
- * creates the link, an alias only in a second one, and a crash may fall between the two. Any number ("tn").
+ * Marks links of ours from their creation on, until they have their alias; those made inside a sandbox's namespace for good. The
+ * kernel takes a link group in the very message that creates the link, an alias only in a second one, and a crash may fall
+ * between the two. Any number ("tn").
  */
 export const linkGroup = 0x746e

@@ -79,7 +79,7 @@ function leftoverLinks(deps: DriverDeps, known: ReadonlySet<string>): Step[] {
     .links()
     .filter(link => isMarked(link) && !known.has(link.name))
     .map(link => ({
-      words: `delete link ${link.name} (${link.alias}), which belongs to nothing`,
+      words: `delete link ${link.name} (${link.alias ?? 'half made'}), which belongs to nothing`,
       apply: () => deps.kernel.deleteLinks([link.index]),
     }))
 }

@@ -1,4 +1,5 @@
 import type { Endpoint, Network } from '../cnm/types.js'
+import { linkGroup } from '../marks.js'
 import { shortId } from '../names.js'
 import type { Link } from '../netlink/objects.js'
 
@@ -15,7 +16,13 @@ export const markOfVlans = `${mark}:vlan`
  * Whether a link carries this network's mark, or the one that it had before dockerd told its name: a crash may come
  * between the new name's record and the link.
  */
-export const isMarkOf = (network: Network, alias: string | undefined): boolean =>
-  alias === markOf(network) || (network.createdBy === 'docker' && alias === `${mark}docker-${shortId(network.id)}`)
+export const isMarkOf = (network: Network, { alias, group }: Pick<Link, 'alias' | 'group'>): boolean =>
+  alias === markOf(network) ||
+  (network.createdBy === 'docker' && alias === `${mark}docker-${shortId(network.id)}`) ||
+  isHalfMade(alias, group)
 
-export const isMarked = (link: Link): boolean => link.alias?.startsWith(mark) === true
+export const isMarked = ({ alias, group }: Link): boolean =>
+  alias?.startsWith(mark) === true || isHalfMade(alias, group)
+
+/** The kernel takes the alias only in a second message; until then the group says that the link is ours, and its name whose. */
+const isHalfMade = (alias: string | undefined, group: number): boolean => alias === undefined && group === linkGroup

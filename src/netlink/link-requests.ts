@@ -1,4 +1,5 @@
 import { invalid } from '../errors.js'
+import { linkGroup } from '../marks.js'
 import { checkLinkName } from '../names.js'
 import type { ValueOf } from './codec.js'
 import type { BridgePortData, VxlanData } from './kinds.js'
@@ -108,6 +109,8 @@ export function linkAdd(spec: LinkSpec): Request[] {
     throw invalid(`link ${name}: master, alias, address generation and port are set from inside its network namespace`)
   if (spec.kind === 'veth' && spec.peer.index !== undefined && spec.index === undefined)
     throw invalid(`link ${name}: the index of its peer can be chosen only together with its own`)
+  // Whoever fails or dies before the alias is there leaves a link that bears our mark all the same.
+  const birth = spec.alias === undefined ? spec : { ...spec, group: linkGroup }
   // Up makes IPv6 choose a link-local address at once, so the choice of how comes first.
   const upLate = spec.addrGenMode !== undefined && spec.up === true
   const parent = 'parent' in spec ? spec.parent : undefined
@@ -124,7 +127,13 @@ export function linkAdd(spec: LinkSpec): Request[] {
   })
   const value: LinkMessage = {
     ...header(spec.index === undefined ? 0 : checkIndex(spec.index), upLate ? undefined : spec.up),
-    attrs: { ifname: name, ...anyTime(spec), link: parent, netNsFd: spec.netns?.fd, info: kindInfo(spec) },
+    attrs: {
+      ifname: name,
+      ...anyTime(birth),
+      link: parent,
+      netNsFd: spec.netns?.fd,
+      info: kindInfo(spec),
+    },
   }
   const create = request(op, rtm.newLink, nlm.create | nlm.exclusive, linkMessage, value)
   if (isEmpty(late)) return [create]
@@ -133,7 +142,7 @@ export function linkAdd(spec: LinkSpec): Request[] {
     create,
     ...linkSet({
       name,
-      ...(alias !== undefined && { alias }),
+      ...(alias !== undefined && { alias, group: spec.group ?? 0 }),
       ...(addrGenMode && { addrGenMode }),
       ...(port && { port }),
       ...(upLate && { up: true }),

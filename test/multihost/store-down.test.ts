@@ -226,9 +226,13 @@ describe('a snapshot from the past', () => {
   })
 
   test('an address that another host has got meanwhile is given up by the one that comes back, which says so', async () => {
-    const [c1] = blueOnAll()
+    const places = blueOnAll()
+    const [c1] = places
     await world.etcd.saveSnapshot(file())
-    const [contested] = h3!.attach('blue', 'loser', '--ip', '10.50.0.200')
+    // hosts choose addresses at random
+    const taken = places.flatMap(({ known }) => known)
+    const free = ['10.50.0.200', '10.50.0.201', '10.50.0.202', '10.50.0.203'].find(address => !taken.includes(address))!
+    const [contested] = h3!.attach('blue', 'loser', '--ip', free)
     world.cut(h3!)
     await world.etcd.restoreSnapshot(file())
     for (const host of [h1!, h2!]) await untilUp(host)

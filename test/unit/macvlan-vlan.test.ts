@@ -36,7 +36,7 @@ describe('parent eth0.20', () => {
     for (const step of steps) step.apply()
     expect(said).toEqual([
       'ip link add name eth0.20 link 7 up type vlan id 20',
-      'ip link set dev eth0.20 alias tsnet::vlan',
+      'ip link set dev eth0.20 group 0 alias tsnet::vlan',
     ])
   })
 

@@ -81,7 +81,7 @@ describe('requests', () => {
     const requests = linkAdd({ kind: 'bridge', name: 'web', alias: 'tsnet:web', up: true })
     expect(requests.map(request => [request.op, request.byName])).toEqual([
       ['ip link add name web up type bridge', false],
-      ['ip link set dev web alias tsnet:web', true],
+      ['ip link set dev web group 0 alias tsnet:web', true],
     ])
   })
 

@@ -89,7 +89,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   async deleteNetwork(network: Network<Options>, _others: readonly Network<Options>[]): Promise<void> {
     const { kernel, firewall } = this.deps
     const links = this.linksOf(network).flatMap(name => kernel.link(name) ?? [])
-    await kernel.deleteLinks(links.filter(({ alias }) => isMarkOf(network, alias)).map(({ index }) => index))
+    await kernel.deleteLinks(links.filter(link => isMarkOf(network, link)).map(({ index }) => index))
     await firewall.apply({ add: [], delete: networkElements(this.filtered(network)) })
   }
 

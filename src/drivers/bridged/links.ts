@@ -73,7 +73,7 @@ export function refuseForeign(network: BridgedNetwork, link: Link): void {
     const instead = 'bridge' in network.options ? '; choose another name with -o bridge=NAME' : ''
     throw conflict(`a link ${link.name} that is not tsnet's exists already${instead}`)
   }
-  if (!isMarkOf(network, link.alias)) throw conflict(`link ${link.name} belongs to ${link.alias}`)
+  if (!isMarkOf(network, link)) throw conflict(`link ${link.name} belongs to ${link.alias}`)
 }
 
 function differences(
