@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { EndpointView } from '../../src/cnm/specs.js'
@@ -139,16 +139,19 @@ export function publishLive(...daemonOptions: string[]): void {
 
     test('--replace moves a port under a running load without a single connection refused', async () => {
       add('blue', '8080:80')
-      const load = host.outside.start('node', '-e', client, host4, '8080', '4000')
+      const end = join(host.outside.dir, 'end')
+      const load = host.outside.start('node', '-e', client, host4, '8080', end)
       for (const to of ['green', 'blue', 'green', 'blue', 'green']) {
         await new Promise(resolve => setTimeout(resolve, 500))
         add(to, '8080:80', '--replace')
       }
+      await new Promise(resolve => setTimeout(resolve, 1000))
+      writeFileSync(end, '')
       const { stdout, stderr } = await load
       expect(stderr).toBe('')
       const got = JSON.parse(stdout) as Record<string, number>
       expect(Object.keys(got).sort()).toEqual(['blue', 'green'])
-      expect(got.blue! + got.green!).toBeGreaterThan(400)
+      expect(got.blue! + got.green!).toBeGreaterThan(100) // as many as a busy machine makes of 200 a second
       expect(ask(host.outside, 'tcp', host4, 8080)?.name).toBe('green')
       expect(ask(host, 'tcp', '::1', 8080)?.name).toBe('green')
       expect(bindings('blue')).toEqual([])
@@ -179,7 +182,7 @@ export function publishLive(...daemonOptions: string[]): void {
     })
 
     test('a sender that never stops is led to the new place of its port, and was let in when there was none', async () => {
-      const answers = talk(3)
+      const answers = talk(6)
       await until('datagrams to arrive', () => flowsTo('udp', 5353).length === 1)
       add('blue', '5353:53/udp')
       await new Promise(resolve => setTimeout(resolve, 700))
@@ -210,9 +213,9 @@ export function publishLive(...daemonOptions: string[]): void {
   })
 }
 
-/** 200 connections a second; prints who answered how often. Whatever fails goes to stderr. */
+/** 200 connections a second until a file is there; prints who answered how often. Whatever fails goes to stderr. */
 const client = `
-  const net = require('node:net'); const [host, port, ms] = process.argv.slice(1); const got = {}; let open = 0
+  const net = require('node:net'); const [host, port, end] = process.argv.slice(1); const got = {}; let open = 0
   const timer = setInterval(() => {
     open++
     const socket = net.connect({ host, port: Number(port) }, () => socket.write('hello\\n'))
@@ -224,7 +227,12 @@ const client = `
       if (name) got[name] = (got[name] ?? 0) + 1
     })
   }, 5)
-  setTimeout(() => { clearInterval(timer); setTimeout(() => { console.log(JSON.stringify(got)); process.exit(0) }, 3000) }, Number(ms))`
+  const ending = setInterval(() => {
+    if (!require('node:fs').existsSync(end)) return
+    clearInterval(timer)
+    clearInterval(ending)
+    setTimeout(() => { console.log(JSON.stringify(got)); process.exit(0) }, 3000)
+  }, 100)`
 
 const talker = `
   const [host, port, ms] = process.argv.slice(1); const socket = require('node:dgram').createSocket('udp4')
