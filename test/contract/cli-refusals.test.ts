@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { createServer as createTcpServer } from 'node:net'
@@ -138,16 +137,18 @@ describe('starting the daemon', () => {
   })
 
   test('takes a password off the list of processes', async () => {
-    // it waits for its configuration file, which never comes
-    const file = join(world.dir, 'fifo')
-    execFileSync('mkfifo', [file])
-    const child = world.start(['daemon', '--store', 'etcd://root:secret@127.0.0.1:1', '--config', file])
+    // it refuses its configuration file and ends, which takes it longer than usual
+    const slow = 'process.on("exit", () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 25_000))'
+    const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(slow)}` }
+    const file = join(world.dir, 'none.yaml')
+    const child = world.start(['daemon', '--store', 'etcd://root:secret@127.0.0.1:1', '--config', file], { env })
+    const end = ended(child)
     try {
       const commandLine = () => readFileSync(`/proc/${child.pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim()
       await vi.waitFor(() => expect(commandLine()).toBe('tsnet daemon'), { timeout: 20_000, interval: 20 })
     } finally {
       child.kill('SIGKILL')
-      await ended(child)
+      await end
     }
   })
 

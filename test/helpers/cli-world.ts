@@ -46,8 +46,8 @@ export class CliWorld {
   }
 
   /** Start a command, with pipes as its stdio. */
-  start(args: readonly string[]): ChildProcess {
-    return startCli(this.cli, args, this.#withSocket({}))
+  start(args: readonly string[], options: RunOptions = {}): ChildProcess {
+    return startCli(this.cli, args, this.#withSocket(options))
   }
 
   /** Run a command that must do well and say nothing on stderr; returns its stdout. */
