@@ -1,10 +1,10 @@
 import { createServer } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import type { PortBinding } from '../../src/cnm/types.js'
 import { HostPorts } from '../../src/firewall/host-ports.js'
 import { resolveBindings } from '../../src/firewall/publish.js'
 import { enterNetnsForGood, openNetns } from '../../src/netlink/netns.js'
 import { formatBinding, parsePortSpec } from '../../src/ports/spec.js'
+import { binding } from '../helpers/host-ports-world.js'
 import { makeNetns, needRoot, netnsPath, removeNetns, run, sweep } from '../helpers/netns.js'
 import { boundSockets } from '../helpers/sockets.js'
 
@@ -25,16 +25,6 @@ beforeAll(() => {
 })
 afterEach(() => held.close())
 afterAll(() => removeNetns(netns))
-
-const binding = (over: Partial<PortBinding> = {}): PortBinding => ({
-  protocol: 'tcp',
-  hostIp: '0.0.0.0',
-  hostPort: 8080,
-  containerIp: '10.20.0.2',
-  containerPort: 80,
-  size: 1,
-  ...over,
-})
 
 describe('bindings resolved from what was asked', () => {
   const resolve = async (specs: string[], addresses = ['10.20.0.2/24', 'fd00:20::2/64'], more = {}) => {
