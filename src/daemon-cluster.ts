@@ -56,7 +56,6 @@ export async function openCluster(given: ClusterOptions, undo: Undo): Promise<Cl
     networks: () => cluster.networks(),
     networkKey: keys.network,
     clusterIdKey: keys.clusterId,
-    isUp: () => cluster.downBecause() === undefined,
     unreachable: () => cluster.unreachable(),
     hostSubnets,
     endpointName: async (networkId, id) => (await shared.get<Peer>(keys.endpoint(networkId, id)))?.value.name,

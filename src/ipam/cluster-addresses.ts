@@ -73,7 +73,7 @@ export class ClusterAddresses {
       const isNetworks = onlyIfOwner !== undefined && isOutsider(onlyIfOwner)
       if (!own && !isNetworks) return
       await this.#journal.putAddress(poolId, { ...(own ?? { address, owner: onlyIfOwner ?? '' }), release: true })
-      if (this.#deps.isUp()) await unlessUnavailable(() => this.#finishRelease(book, address))
+      if (this.#deps.unreachable() === undefined) await unlessUnavailable(() => this.#finishRelease(book, address))
     })
   }
 

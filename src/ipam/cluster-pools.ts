@@ -129,7 +129,7 @@ export class ClusterPools {
       if (onlyIfOwner !== undefined && known?.owner !== onlyIfOwner) return
       await this.#journal.putPool({ id: poolId, release: true })
       await this.forget(poolId)
-      if (!this.#deps.isUp()) return
+      if (this.#deps.unreachable() !== undefined) return
       try {
         await this.#finishRelease(poolId)
       } catch (error) {

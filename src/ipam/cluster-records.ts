@@ -35,10 +35,8 @@ export interface ClusterIpamDeps {
   networkKey: (id: string) => string
   /** where it has the cluster's id, from which default IPv6 pools are derived */
   clusterIdKey: string
-  /** whether the shared store is known to answer; while it is not, releases do not even ask it */
-  isUp: () => boolean
-  /** why it cannot be asked at all now: requests are refused with that at once */
-  unreachable?: () => NetError | undefined
+  /** why the shared store cannot be written to now: requests are refused with that at once, and releases wait for `resync` */
+  unreachable: () => NetError | undefined
   /** CIDRs of this host's routes and addresses */
   hostSubnets: () => string[]
   /** what an endpoint of any host is called now: Docker's get their addresses before their names */

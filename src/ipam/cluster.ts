@@ -39,7 +39,7 @@ export class ClusterIpam implements Addresses {
   }
 
   isUp(): boolean {
-    return this.#deps.isUp()
+    return this.#deps.unreachable() === undefined
   }
 
   async requestPool(spec: PoolSpec): Promise<Pool> {
@@ -151,7 +151,7 @@ export class ClusterIpam implements Addresses {
 
   /** Who would not be answered is told so at once, and nothing has to be taken back later. */
   #refuseUnreachable(): void {
-    const error = this.#deps.unreachable?.()
+    const error = this.#deps.unreachable()
     if (error !== undefined) throw error
   }
 

@@ -1,3 +1,4 @@
+import { unavailable } from '../../src/errors.js'
 import { ClusterIpam, type ClusterIpamDeps, type GlobalNetwork } from '../../src/ipam/cluster.js'
 import type { Pool } from '../../src/ipam/types.js'
 import { MemoryStore } from '../../src/store/memory.js'
@@ -25,7 +26,7 @@ export class ClusterWorld<S extends Store = MemoryStore> {
       networks: () => this.networks,
       networkKey: id => `network/${id}`,
       clusterIdKey: 'cluster/id',
-      isUp: () => this.isUp,
+      unreachable: () => (this.isUp ? undefined : unavailable('the shared store is away')),
       hostSubnets: () => [],
       coolDownMs: 0,
       ...deps,

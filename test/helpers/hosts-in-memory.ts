@@ -24,6 +24,8 @@ export class TestHost {
   readonly released: string[] = []
   cluster: ClusterOfHosts
   reclaims = 0
+  /** instead of nothing, when the host is to compare what it has with the store */
+  onReclaim = async (): Promise<void> => {}
   ups = 0
 
   constructor(
@@ -136,7 +138,10 @@ export class TestHost {
         [...this.endpoints.values()]
           .filter(endpoint => endpoint.networkId === networkId)
           .map(endpoint => ({ endpoint, sandbox: `sandbox-of-${endpoint.name}` })),
-      reclaim: async () => void this.reclaims++,
+      reclaim: async () => {
+        this.reclaims++
+        await this.onReclaim()
+      },
       up: async () => void this.ups++,
       down: because => void this.told.push(`down: ${because}`),
       networkChanged: (before, after) => void this.told.push(`network ${before?.name ?? '-'} -> ${after?.name ?? '-'}`),

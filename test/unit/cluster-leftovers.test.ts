@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest'
 import { keys, localKeys } from '../../src/cluster/keys.js'
 import { Networks } from '../../src/cluster/networks.js'
+import { ClusterIpam } from '../../src/ipam/cluster.js'
 import { MemoryStore } from '../../src/store/memory.js'
 import { put } from '../../src/store/store.js'
 import { blue, closeHosts, networkOf, startBlue, web } from '../helpers/hosts-in-memory.js'
@@ -58,4 +59,35 @@ test('a network that was made while attempts without an answer are looked after 
   await dropping
   expect(await keysIn(shared, 'network/')).toHaveLength(1)
   expect(await keysIn(local, 'network-attempt/')).toEqual([])
+})
+
+test('an address that is let go just after this host has compared what it has, and before it is up, is given back', async () => {
+  const shared = new MemoryStore()
+  const [h1] = await startBlue(shared)
+  const { line, local, cluster, name } = h1
+  const ipam = new ClusterIpam({
+    shared: line,
+    local,
+    host: name,
+    networks: () => cluster.networks(),
+    networkKey: keys.network,
+    clusterIdKey: keys.clusterId,
+    unreachable: () => cluster.unreachable(),
+    hostSubnets: () => [],
+  })
+  const [pool] = blue.subnets
+  await shared.txn([], [put(`ipam/pool/${pool!.poolId}`, { ...pool, id: pool!.poolId, host: name })])
+  await ipam.requestAddress(pool!.poolId, { owner: web.id, address: '10.50.0.2' })
+  h1.onReclaim = async () => {
+    await ipam.resync()
+    expect(cluster.downBecause()).toBeDefined()
+    await ipam.releaseAddress(pool!.poolId, '10.50.0.2', web.id)
+  }
+  line.cut()
+  await h1.down()
+  line.mend()
+  await h1.up()
+  expect(h1.reclaims).toBe(2)
+  expect(await keysIn(shared, 'ipam/address/')).toEqual([])
+  expect(await keysIn(local, 'cluster-ipam/address/')).toEqual([])
 })
