@@ -144,8 +144,8 @@ export class ClusterPools {
    */
   async resync(): Promise<{ pools: Map<string, ClusterPool>; isOlder: boolean; settle: () => void }> {
     return await this.#locks.with(guardKey, async () => {
-      const { shared, host, networks } = this.#deps
-      const ofNetworks = new Set([...networks()].flatMap(({ subnets }) => subnets.map(({ poolId }) => poolId)))
+      const { shared, host } = this.#deps
+      const ofNetworks = this.#ofNetworks()
       await this.#finishReleases()
       const { entries, revision } = await shared.list<ClusterPool>(poolPrefix)
       const isOlder = revision < this.#newest
@@ -171,7 +171,7 @@ export class ClusterPools {
 
   /** Delete the pools that a host, which is no more, made for no network. */
   async releaseOfHost(host: string): Promise<void> {
-    const ofNetworks = new Set([...this.#deps.networks()].flatMap(({ subnets }) => subnets.map(({ poolId }) => poolId)))
+    const ofNetworks = this.#ofNetworks()
     const { entries } = await this.#deps.shared.list<ClusterPool>(poolPrefix)
     for (const { value } of entries) if (value.host === host && !ofNetworks.has(value.id)) await this.#delete(value.id)
   }
@@ -237,9 +237,19 @@ export class ClusterPools {
     await this.#deps.shared.txn([...conditions, absent(key)], [put(key, record), put(guardKey, pool.id)])
   }
 
-  /** What was let go while the store did not answer must not be in the way of what comes next. */
+  /**
+   * What was let go while the store did not answer must not be in the way of what comes next, nor what this host made for a
+   * network before it was killed.
+   */
   async #finishReleases(): Promise<void> {
-    for (const { id, release } of this.#journal.pools()) if (release) await this.#finishRelease(id)
+    const ofNetworks = this.#ofNetworks()
+    for (const { id, release } of this.#journal.pools())
+      if (release || (this.#journal.isOfEarlierLife(id) && !ofNetworks.has(id))) await this.#finishRelease(id)
+  }
+
+  /** Ids of the pools that networks have. */
+  #ofNetworks(): Set<string> {
+    return new Set([...this.#deps.networks()].flatMap(({ subnets }) => subnets.map(({ poolId }) => poolId)))
   }
 
   async #finishRelease(poolId: string): Promise<void> {

@@ -30,6 +30,7 @@ export class Journal {
   readonly #store: Store
   readonly #pools = new Map<string, JournaledPool>()
   readonly #addresses = new Map<string, Map<string, JournaledAddress>>()
+  readonly #earlierPools = new Set<string>()
 
   constructor(store: Store) {
     this.#store = store
@@ -37,13 +38,21 @@ export class Journal {
 
   async load(): Promise<void> {
     const { entries: pools } = await this.#store.list<JournaledPool>(poolPrefix)
-    for (const { value } of pools) this.#pools.set(value.id, value)
+    for (const { value } of pools) {
+      this.#pools.set(value.id, value)
+      this.#earlierPools.add(value.id)
+    }
     const { entries: addresses } = await this.#store.list<JournaledAddress>(addressPrefix)
     for (const { key, value } of addresses) this.#ofPool(key.split('/')[2] ?? '').set(value.address, value)
   }
 
   pools(): JournaledPool[] {
     return [...this.#pools.values()]
+  }
+
+  /** Made before this process began: whoever was to make a network of it is no more. */
+  isOfEarlierLife(id: string): boolean {
+    return this.#earlierPools.has(id)
   }
 
   pool(id: string): JournaledPool | undefined {

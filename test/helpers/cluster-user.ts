@@ -114,9 +114,6 @@ export class ClusterUser {
     if (status < 300) this.owns = !isRemoval
     // it was not there, or is gone since the removal whose answer was lost
     else if (isRemoval && status === 404 && this.owns === undefined) this.owns = false
-    // the pool of a try that a kill cut short, which the daemon's next life gives back a moment after it has connected
-    else if (!isRemoval && JSON.stringify(answer?.body ?? '').includes(`overlaps network ${this.network} `))
-      this.owns = false
     else if (status !== 503) this.#note(isRemoval ? 'remove' : 'create', answer!)
     else {
       this.owns = undefined

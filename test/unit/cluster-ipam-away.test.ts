@@ -80,6 +80,18 @@ describe('while the shared store does not answer', () => {
     expect(await keysOf(world.shared, 'ipam/pool/')).toHaveLength(1)
   })
 
+  test('a pool for a network that a kill kept from coming is not in the way of the next life', async () => {
+    const world = memoryWorld()
+    const local = new MemoryStore()
+    const spec = { family: 4 as const, subnet: '10.50.0.0/16', owner: 'network blue' }
+    const { id } = await (await world.host('a', {}, local)).requestPool(spec)
+    const a = await world.host('a', {}, local)
+    const again = await a.requestPool(spec)
+    expect(again.id).not.toBe(id)
+    expect(await keysOf(world.shared, 'ipam/pool/')).toEqual([`ipam/pool/${again.id}`])
+    expect(await refusal(a.requestPool({ ...spec, owner: 'network red' }))).toMatchObject({ kind: 'Conflict' })
+  })
+
   test('and is known not to, requests fail at once with the reason', async () => {
     const world = memoryWorld()
     const a = await world.host('a', { unreachable: () => unavailable('etcd is away') })

@@ -3,13 +3,13 @@ import { keys, localKeys } from '../../src/cluster/keys.js'
 import { Networks } from '../../src/cluster/networks.js'
 import { ClusterIpam } from '../../src/ipam/cluster.js'
 import { MemoryStore } from '../../src/store/memory.js'
-import { put } from '../../src/store/store.js'
+import { put, type Store } from '../../src/store/store.js'
 import { blue, closeHosts, networkOf, startBlue, web } from '../helpers/hosts-in-memory.js'
 
 afterEach(closeHosts)
 
 const red = networkOf('red', '10.60.0.0/16')
-const keysIn = async (store: MemoryStore, prefix: string) => (await store.list(prefix)).entries.map(({ key }) => key)
+const keysIn = async (store: Store, prefix: string) => (await store.list(prefix)).entries.map(({ key }) => key)
 
 test('what the store has of a host that has left the network, having been put back to a time before, goes with its addresses', async () => {
   const shared = new MemoryStore()
