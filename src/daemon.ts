@@ -199,6 +199,7 @@ async function build(
       await Promise.all([foreign.review(bridges), otherBridges.refresh()])
     },
     mustLook: hasLegacyFilter,
+    isOurs: isMarked,
     tables: backend.tables,
     shared: backend.shared,
     isOurProgram,

@@ -2,6 +2,7 @@ import { messageOf } from './errors.js'
 import type { Log } from './log.js'
 import { watchKernel } from './netlink/events.js'
 import { currentNetns } from './netlink/netns.js'
+import type { Link } from './netlink/objects.js'
 import { type NftTransaction, nftGeneration, watchNftables } from './netlink/nftables.js'
 
 /** How often we look at firewalls that tell nobody what is done to them. */
@@ -13,6 +14,8 @@ const againMs = 1_000
 export interface Watched {
   /** another program's bridge or firewall may have changed */
   look: () => Promise<unknown>
+  /** a link is one of ours: whatever happens to it, nobody else did it */
+  isOurs: (link: Link) => boolean
   /** a firewall is in use of which the kernel tells no news */
   mustLook: () => boolean
   /** nftables tables that have rules of ours: `inet tsnet` */
@@ -53,7 +56,7 @@ export function watchHost(watched: Watched): { lookSoon: () => void; stop: () =>
 }
 
 function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal): void {
-  const { linkGone, linkCarries, bridgeGone, log } = watched
+  const { isOurs, linkGone, linkCarries, bridgeGone, log } = watched
   const goneSoon = coalesced(linkGone, error =>
     log.error({ err: error }, `could not clean up a container: ${messageOf(error)}`),
   )
@@ -79,7 +82,8 @@ function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal)
         }
         if (event.what !== 'link') return
         const { kind, name, running } = event.link
-        if (kind === 'bridge') lookSoon()
+        // a bridge of ours is told of with every port that comes
+        if (kind === 'bridge' && (event.change === 'deleted' || !isOurs(event.link))) lookSoon()
         if (kind === 'bridge' && event.change === 'deleted') lost(name)
         if (kind === 'veth' && event.change === 'deleted') goneSoon()
         if (kind === 'veth' && event.change === 'new' && running) carries(name)

@@ -10,13 +10,13 @@ import { clusterOf, networkLock } from './deps.js'
 import { Docker } from './docker.js'
 import { learnDockerNames } from './docker-names.js'
 import { connect, type EndpointDeps, endpointView, forgetEndpoint, removeEndpoint, rewire } from './endpoints.js'
-import { disconnectPeer, networkView, ownSandbox, verifyOverlay, wholeNetworkView } from './hosts.js'
+import { disconnectPeer, inUse, networkView, ownSandbox, verifyOverlay, wholeNetworkView } from './hosts.js'
 import { inspect } from './inspect.js'
-import { leaveUnused } from './membership.js'
+import { isPresent, leaveUnused } from './membership.js'
 import type { DockerNames } from './names.js'
 import { createNetwork, deleteNetwork, isUnused } from './networks.js'
 import { Publications } from './publications.js'
-import { lostContainerSteps, reconcile, wantedNetworks } from './reconcile.js'
+import { lostContainerSteps, reconcile } from './reconcile.js'
 import { isTaken, repairFirewall } from './repair.js'
 import { createSandbox, deleteSandbox, refuseSharedByOthers, sandboxView } from './sandboxes.js'
 import type {
@@ -227,7 +227,9 @@ export class Controller implements Cnm {
 
   /** The bridges of all networks that there are. */
   bridges(): ForwardedBridge[] {
-    return this.#deps.drivers.bridges(wantedNetworks(this.#deps))
+    const { state, drivers } = this.#deps
+    const present = state.networks().filter(network => isPresent(this.#deps, network))
+    return drivers.bridges(present.map(network => inUse(network, state.endpointsOfNetwork(network.id))))
   }
 
   /** A link of ours has gone: if a network still needs it, another program took it. */
@@ -290,8 +292,8 @@ export class Controller implements Cnm {
   /** Set in a container what dockerd does not know of, once its end of the cable is where it belongs. `link` is our end. */
   async finishContainer(link: string): Promise<void> {
     const { state, namespaces } = this.#deps
-    const endpoint = state.endpoints().find(({ createdBy, hostLink }) => createdBy === 'docker' && hostLink === link)
-    if (endpoint?.options === undefined || endpoint.sandboxKey === undefined || endpoint.state !== 'joined') return
+    const endpoint = state.endpointOfLink(link)
+    if (endpoint?.createdBy !== 'docker' || endpoint.options === undefined || endpoint.sandboxKey === undefined || endpoint.state !== 'joined') return
     namespaces.adjust(endpoint.sandboxKey, endpoint.mac, endpoint.options)
   }
 

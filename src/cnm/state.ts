@@ -1,9 +1,10 @@
-import { conflict, invalid, kindOf, notFound } from '../errors.js'
+import { conflict, kindOf } from '../errors.js'
 import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
 import { withUndo } from '../undo.js'
 import type { Change } from './changes.js'
 import type { Cluster } from './cluster.js'
 import { KeptPorts, type LivePorts } from './kept-ports.js'
+import { byAge, byName, find } from './lookup.js'
 import type { Endpoint, Network, Peer, PortSpec, Sandbox } from './types.js'
 
 const key = {
@@ -118,6 +119,12 @@ export class State {
 
   endpoint(id: string): Endpoint | undefined {
     return this.#endpoints.get(id)
+  }
+
+  /** Whose host's end is called so. The kernel tells of links often, so nothing is sorted for it. */
+  endpointOfLink(hostLink: string): Endpoint | undefined {
+    for (const endpoint of this.#endpoints.values()) if (endpoint.hostLink === hostLink) return endpoint
+    return undefined
   }
 
   endpointsOfNetwork(networkId: string): Endpoint[] {
@@ -310,21 +317,4 @@ export class State {
       throw error
     }
   }
-}
-
-/** Endpoints of one moment stand in the order of their ids: the same before and after a restart. */
-const byAge = (a: Endpoint, b: Endpoint): number => {
-  const [first, second] = [a.createdAt + a.id, b.createdAt + b.id]
-  return first < second ? -1 : first > second ? 1 : 0
-}
-
-const byName = (a: { name: string }, b: { name: string }): number => (a.name < b.name ? -1 : 1)
-
-function find<T extends { id: string; name: string }>(ref: string, all: readonly T[], what: string): T {
-  const byName = all.find(object => object.name === ref)
-  if (byName !== undefined) return byName
-  const byStart = /^[0-9a-f]{3,}$/.test(ref) ? all.filter(object => object.id.startsWith(ref)) : []
-  if (byStart.length > 1) throw invalid(`${what} ${ref} could be ${byStart.map(object => object.name).join(' or ')}`)
-  if (byStart[0] === undefined) throw notFound(`there is no ${what} ${ref}`)
-  return byStart[0]
 }

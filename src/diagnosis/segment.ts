@@ -137,7 +137,7 @@ async function duplicatesOf(deps: SegmentDeps, end: End): Promise<Hop[]> {
 function placeOf({ kernel, state }: SegmentDeps, bridge: Link, mac: string): { words: string; link?: string } {
   const entry = kernel.fdb({ master: bridge.index }).find(each => each.mac === mac && each.master === bridge.index)
   const link = entry === undefined ? undefined : kernel.link(entry.index)?.name
-  const owner: Endpoint | undefined = state.endpoints().find(({ hostLink }) => hostLink === link)
+  const owner: Endpoint | undefined = link === undefined ? undefined : state.endpointOfLink(link)
   if (owner !== undefined) return { words: state.sandboxNameOf(owner) || owner.name, ...(link && { link }) }
   return link === undefined ? { words: 'something else' } : { words: `something behind ${link}`, link }
 }

@@ -18,7 +18,7 @@ export function defaultHosts(kernel: Kernel, where: PublishDefault): Record<Fami
   const loopback = { 4: ['127.0.0.1'], 6: ['::1'] }
   if (where === 'loopback') return loopback
   const links = kernel.links()
-  const inner = new Set(otherBridges(links, kernel.routes()))
+  const inner = new Set(otherBridges(kernel))
   const outer = new Set(links.filter(link => !isMarked(link) && !inner.has(link.name)).map(({ index }) => index))
   const usable = kernel
     .addresses()

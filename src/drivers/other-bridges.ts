@@ -1,6 +1,6 @@
 import type { Element } from '../firewall/elements.js'
 import type { Firewall } from '../firewall/firewall.js'
-import type { Kernel, Link, Route } from '../netlink/kernel.js'
+import type { Kernel } from '../netlink/kernel.js'
 import { isMarked } from './mark.js'
 
 /**
@@ -8,14 +8,14 @@ import { isMarked } from './mark.js'
  * sandboxes send there is no business of ours to accept: without our mark, the other program's rules decide. A bridge
  * that leads out of this host is none of them: it has a port that is hardware, or a route by a gateway.
  */
-export function otherBridges(links: readonly Link[], routes: readonly Route[]): string[] {
-  const uplinks = new Set<number | undefined>([
-    ...routes.filter(route => route.via !== undefined).map(route => route.index),
-    ...links.filter(link => link.kind === undefined).map(link => link.master),
-  ])
-  return links
-    .filter(link => link.kind === 'bridge' && !isMarked(link) && !uplinks.has(link.index))
-    .map(link => link.name)
+export function otherBridges(kernel: Kernel): string[] {
+  const bridges = kernel.links({ kind: 'bridge' }).filter(link => !isMarked(link))
+  // lists that are long where there are many endpoints, for few bridges or none
+  if (bridges.length === 0) return []
+  const routed = new Set(kernel.routes().flatMap(({ via, index }) => (via === undefined ? [] : index)))
+  const leadsOut = (bridge: number): boolean =>
+    routed.has(bridge) || kernel.links({ master: bridge }).some(port => port.kind === undefined)
+  return bridges.filter(({ index }) => !leadsOut(index)).map(({ name }) => name)
 }
 
 /** The firewall's set of them. */
@@ -34,7 +34,7 @@ export class OtherBridges {
 
   /** What the set should hold now. */
   wanted(): Element[] {
-    const elements = otherBridges(this.#kernel.links(), this.#kernel.routes()).map(
+    const elements = otherBridges(this.#kernel).map(
       (link): Element & { link: string } => ({ set: 'others', link }),
     )
     for (const element of elements) this.#present.set(element.link, element)
