@@ -2,8 +2,8 @@ import { messageOf } from './errors.js'
 import type { Log } from './log.js'
 import { watchKernel } from './netlink/events.js'
 import { currentNetns } from './netlink/netns.js'
-import type { Link } from './netlink/objects.js'
 import { type NftTransaction, nftGeneration, watchNftables } from './netlink/nftables.js'
+import type { Link } from './netlink/objects.js'
 
 /** How often we look at firewalls that tell nobody what is done to them. */
 const lookMs = 1_000

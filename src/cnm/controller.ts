@@ -293,7 +293,13 @@ export class Controller implements Cnm {
   async finishContainer(link: string): Promise<void> {
     const { state, namespaces } = this.#deps
     const endpoint = state.endpointOfLink(link)
-    if (endpoint?.createdBy !== 'docker' || endpoint.options === undefined || endpoint.sandboxKey === undefined || endpoint.state !== 'joined') return
+    if (
+      endpoint?.createdBy !== 'docker' ||
+      endpoint.options === undefined ||
+      endpoint.sandboxKey === undefined ||
+      endpoint.state !== 'joined'
+    )
+      return
     namespaces.adjust(endpoint.sandboxKey, endpoint.mac, endpoint.options)
   }
 

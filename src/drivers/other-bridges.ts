@@ -34,9 +34,7 @@ export class OtherBridges {
 
   /** What the set should hold now. */
   wanted(): Element[] {
-    const elements = otherBridges(this.#kernel).map(
-      (link): Element & { link: string } => ({ set: 'others', link }),
-    )
+    const elements = otherBridges(this.#kernel).map((link): Element & { link: string } => ({ set: 'others', link }))
     for (const element of elements) this.#present.set(element.link, element)
     return elements
   }

@@ -106,7 +106,7 @@ export function publishPorts(
     })
     for (const old of replaced) await hostPorts.release(old, bindings)
     await flows.endReplaced(replaced, bindings)
-    await flows.endEarlier(bindings)
+    await flows.endEarlier(bindings, binding => hostPorts.hasDropped(binding))
     return bindings
   })
 }

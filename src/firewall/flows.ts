@@ -32,7 +32,7 @@ export class Flows {
   #next: { ending: Ending[]; done: Promise<void> } | undefined
   #current: Promise<void> = Promise.resolve()
   /** to which connections may have begun before they were there */
-  readonly #begun: PortBinding[] = []
+  readonly #begun: (() => PortBinding[])[] = []
 
   constructor(conntrack: Conntrack, hostAddresses: () => ReadonlySet<string>, log: Log) {
     this.#conntrack = conntrack
@@ -93,13 +93,19 @@ export class Flows {
    * Forget what came to the host itself before these bindings were there: nobody who goes on sending would ever be let in.
    * Of connections only those that nobody has answered, which were dropped where the port was held: they try again after a
    * second, so that is not waited for, and all bindings of a moment share the kernel's look at its table.
+   * @param mayHaveCome whether any may have been dropped there: mostly none was, and then nobody need look
    */
-  async endEarlier(bindings: readonly PortBinding[]): Promise<void> {
+  async endEarlier(
+    bindings: readonly PortBinding[],
+    mayHaveCome: (binding: PortBinding) => boolean = () => true,
+  ): Promise<void> {
     await this.#endBegun(bindings.filter(isUdp))
     const connections = bindings.filter(binding => !isUdp(binding) && isRouted(binding))
     if (connections.length === 0) return
-    if (this.#begun.length === 0) setTimeout(() => void this.#endBegun(this.#begun.splice(0)), pauseMs)
-    this.#begun.push(...connections)
+    // asked later: a packet that passed before the rules were there may still be on its way to the socket
+    const look = () => void this.#endBegun(this.#begun.splice(0).flatMap(those => those()))
+    if (this.#begun.length === 0) setTimeout(look, pauseMs)
+    this.#begun.push(() => connections.filter(mayHaveCome))
   }
 
   async #endBegun(bindings: readonly PortBinding[]): Promise<void> {

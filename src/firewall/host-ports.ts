@@ -108,6 +108,14 @@ export class HostPorts {
     })
   }
 
+  /** Whether somebody may have come to one of the binding's host ports and was dropped. Of what is not held any more, nobody asks. */
+  hasDropped(binding: PortBinding): boolean {
+    // to ask each of so many takes longer than to take it for granted
+    if (binding.size > portsAtOnce) return true
+    const { protocol, hostIp } = binding
+    return portsOf(binding).some(({ port }) => this.#find(protocol, hostIp, port)?.listener.hasDropped() === true)
+  }
+
   /**
    * Let the binding's host ports go but for those that `kept` has too, and end the connections that came through the
    * proxy. Not held, or held for another = fine.

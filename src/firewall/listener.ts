@@ -1,5 +1,5 @@
 import type { Protocol } from '../cnm/types.js'
-import { openHeldSocket } from '../netlink/held-socket.js'
+import { droppedAt, openHeldSocket } from '../netlink/held-socket.js'
 import { close } from '../netlink/libc.js'
 import { type Admission, admit } from '../netlink/socket-filter.js'
 import { familyOf } from '../ports/address.js'
@@ -11,6 +11,8 @@ import { isRouted } from './rules.js'
 export interface Listener {
   /** From now on what the kernel cannot redirect is carried there by us. Everything else that comes here is dropped. */
   serve(target: ProxyTarget): void
+  /** Whether anybody has come who was dropped; true also where it is not known. */
+  hasDropped(): boolean
   close(): void
 }
 
@@ -27,7 +29,7 @@ export interface ListenRequest {
  */
 export function listen({ protocol, hostIp, port }: ListenRequest): Listener {
   // the kernel's SCTP may be missing: the port is ours among our own endpoints, which the caller's register sees to
-  if (protocol === 'sctp') return { serve: () => undefined, close: () => undefined }
+  if (protocol === 'sctp') return { serve: () => undefined, hasDropped: () => true, close: () => undefined }
   const fd = openHeldSocket(protocol, { address: hostIp, port })
   let carrier: Carrier | undefined
   let admitted: Admission = 'nothing'
@@ -39,6 +41,7 @@ export function listen({ protocol, hostIp, port }: ListenRequest): Listener {
       if (wanted !== admitted) admit(fd, wanted)
       admitted = wanted
     },
+    hasDropped: () => droppedAt(fd) > 0,
     close() {
       carrier?.close()
       close(fd)

@@ -1,4 +1,5 @@
 import { isIPv6 } from 'node:net'
+import { decode, pad, struct, u32 } from './codec.js'
 import {
   afInet,
   afInet6,
@@ -9,13 +10,14 @@ import {
   sockNonblock,
   sockStream,
 } from './inet-socket.js'
-import { accept, bind, close, hasCode, listen, recvfrom, sendto, setsockopt, socket } from './libc.js'
+import { accept, bind, close, getsockopt, hasCode, listen, recvfrom, sendto, setsockopt, socket } from './libc.js'
 import { admit } from './socket-filter.js'
 
 // Sockets that keep a port from other programs. Not Node's: ten thousand of those take seconds, and of most nothing is ever read.
 
 const solSocket = 1
 const soReuseaddr = 2
+const soMeminfo = 55
 /** linux/in6.h */
 const ipprotoIpv6 = 41
 const ipv6V6only = 26
@@ -43,6 +45,19 @@ export function openHeldSocket(protocol: 'tcp' | 'udp', at: InetAddress): number
     close(fd)
     throw error
   }
+}
+
+/** SK_MEMINFO_* of linux/sock_diag.h */
+const memoryInfo = struct([
+  ['_buffers', pad(8 * u32.size)],
+  ['drops', u32],
+])
+
+/** How many packets came that were not admitted. */
+export function droppedAt(fd: number): number {
+  const value = Buffer.alloc(memoryInfo.size)
+  getsockopt(fd, solSocket, soMeminfo, value, [value.length])
+  return decode(memoryInfo, value).drops
 }
 
 /** The next connection that waits, as a descriptor for Node to take over; undefined: none. */

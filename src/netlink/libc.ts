@@ -83,6 +83,10 @@ export const setsockopt = declare<(fd: number, level: number, name: number, valu
 export const setsockoptBytes = declare<
   (fd: number, level: number, name: number, value: Buffer, length: number) => number
 >('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)')
+/** `value` is filled, `length[0]` says how far. */
+export const getsockopt = declare<(fd: number, level: number, name: number, value: Buffer, length: number[]) => number>(
+  'int getsockopt(int fd, int level, int name, void *value, _Inout_ uint32_t *length)',
+)
 /** The kernel's table of system calls is another on every architecture; glibc has no function for this one. */
 const bpfNumbers: Record<string, number> = { x64: 321, arm64: 280, riscv64: 280, loong64: 280, ppc64: 361 }
 const variadicSyscall = declare<

@@ -45,6 +45,16 @@ describe('what comes to a held port', () => {
     }
   })
 
+  it('is remembered: whether anybody came, so that nobody need look for what was dropped', async () => {
+    const port = binding({ hostPort: 8081 })
+    await world.held.hold(binding(), 'web')
+    await world.held.hold(port, 'web')
+    expect(await fate('192.0.2.1', 8080, 100)).toBe('nothing')
+    expect([world.held.hasDropped(binding()), world.held.hasDropped(port)]).toEqual([true, false])
+    world.held.close()
+    expect(world.held.hasDropped(binding())).toBe(false)
+  })
+
   it('is filtered by one program of the kernel for all sockets', async () => {
     await world.held.hold(binding({ hostPort: 20_000, size: 10 }), 'web')
     await world.held.hold(binding({ hostIp: '::', containerIp: 'fd00::2', hostPort: 20_000, size: 10 }), 'web')
