@@ -10,9 +10,9 @@ import { clusterOf, networkLock } from './deps.js'
 import { Docker } from './docker.js'
 import { learnDockerNames } from './docker-names.js'
 import { connect, type EndpointDeps, endpointView, forgetEndpoint, removeEndpoint, rewire } from './endpoints.js'
-import { disconnectPeer, inUse, networkView, ownSandbox, verifyOverlay, wholeNetworkView } from './hosts.js'
+import { bridgesHere, disconnectPeer, networkView, ownSandbox, verifyOverlay, wholeNetworkView } from './hosts.js'
 import { inspect } from './inspect.js'
-import { isPresent, leaveUnused } from './membership.js'
+import { leaveUnused } from './membership.js'
 import type { DockerNames } from './names.js'
 import { createNetwork, deleteNetwork, isUnused } from './networks.js'
 import { Publications } from './publications.js'
@@ -227,9 +227,7 @@ export class Controller implements Cnm {
 
   /** The bridges of all networks that there are. */
   bridges(): ForwardedBridge[] {
-    const { state, drivers } = this.#deps
-    const present = state.networks().filter(network => isPresent(this.#deps, network))
-    return drivers.bridges(present.map(network => inUse(network, state.endpointsOfNetwork(network.id))))
+    return bridgesHere(this.#deps)
   }
 
   /** A link of ours has gone: if a network still needs it, another program took it. */

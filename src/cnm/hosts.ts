@@ -4,8 +4,9 @@ import type { Cluster } from './cluster.js'
 import { clusterOf } from './deps.js'
 import type { Finding, Findings, WantedNetwork } from './driver.js'
 import { type EndpointDeps, wiringOf } from './endpoints.js'
+import { isPresent } from './membership.js'
 import type { NetworkView, OverlayReport } from './specs.js'
-import type { Endpoint, Member, Network, Peer, Sandbox } from './types.js'
+import type { Endpoint, ForwardedBridge, Member, Network, Peer, Sandbox } from './types.js'
 
 // What concerns other hosts, asked of the store that all of them share.
 
@@ -32,7 +33,14 @@ export const inUse = (network: Network, [endpoint]: readonly Endpoint[]): Wanted
   endpoints: endpoint === undefined ? [] : [{ endpoint }],
 })
 
-/** The same with what the cluster's store has of it; where that does not answer, what is known here, and why that is not all. */
+/** The bridges of all networks that are on this host. */
+export function bridgesHere(deps: EndpointDeps): ForwardedBridge[] {
+  const { state, drivers } = deps
+  const present = state.networks().filter(network => isPresent(deps, network))
+  return drivers.bridges(present.map(network => inUse(network, state.endpointsOfNetwork(network.id))))
+}
+
+/** A network with what the cluster's store has of it; where that does not answer, what is known here, and why that is not all. */
 export async function wholeNetworkView(deps: EndpointDeps, network: Network): Promise<NetworkView> {
   const { cluster } = deps.state
   const known = networkView(deps, network)
