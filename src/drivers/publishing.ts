@@ -89,11 +89,10 @@ export function publishPorts(
     const losses = giveWay(bindings)
     const replaced = losses.flatMap(loss => loss.bindings)
     // all of them first: ports that were chosen for us are bound already, whichever hold fails
-    for (const binding of bindings)
-      undo.add(`release port ${binding.hostPort}`, () => hostPorts.release(binding, replaced))
+    undo.add('release ports', () => hostPorts.release(bindings, replaced))
     for (const binding of bindings) {
-      if (replaced.length === 0) await hostPorts.hold(binding, owner)
-      else undo.add(`give port ${binding.hostPort} back`, await hostPorts.takeOver(binding, owner))
+      if (replaced.length === 0) await hostPorts.hold(binding, owner, bindings)
+      else undo.add(`give port ${binding.hostPort} back`, await hostPorts.takeOver(binding, owner, bindings))
     }
     const own = losses.find(loss => loss.endpoint.id === endpoint.id) ?? { endpoint, bindings: [] }
     const changes = [
@@ -104,7 +103,7 @@ export function publishPorts(
       add: [...bindings.flatMap(bindingElements), ...changes.flatMap(({ add }) => add)],
       delete: [...replaced.flatMap(bindingElements), ...changes.flatMap(change => change.delete)],
     })
-    for (const old of replaced) await hostPorts.release(old, bindings)
+    await hostPorts.release(replaced, bindings)
     await flows.endReplaced(replaced, bindings)
     await flows.endEarlier(bindings, binding => hostPorts.hasDropped(binding))
     return bindings
@@ -121,7 +120,7 @@ export async function revokePorts(
   const others = endpoint.bindings.filter(binding => !bindings.includes(binding))
   const change = openedChange(network, { ...endpoint, bindings: [...others, ...bindings] }, bindings, [])
   await firewall.apply({ add: change.add, delete: [...bindings.flatMap(bindingElements), ...change.delete] })
-  for (const binding of bindings) await hostPorts.release(binding)
+  await hostPorts.release(bindings)
 }
 
 /** End the connections that came by bindings that are revoked. */
@@ -137,5 +136,5 @@ export const holdSteps = ({ hostPorts }: DriverDeps, endpoint: Endpoint): Step[]
     .filter(binding => !hostPorts.isHeld(binding))
     .map(binding => ({
       words: `hold ${formatBinding(binding)} for endpoint ${endpoint.name}`,
-      apply: () => hostPorts.hold(binding, endpoint.id),
+      apply: () => hostPorts.hold(binding, endpoint.id, endpoint.bindings),
     }))

@@ -1,6 +1,5 @@
 import { connect, Socket } from 'node:net'
 import { acceptConnection } from '../netlink/held-socket.js'
-import { watchReadable } from '../netlink/libc.js'
 
 /** Where connections go that the kernel cannot send there. */
 export interface ProxyTarget {
@@ -11,28 +10,37 @@ export interface ProxyTarget {
 /** Carries what the kernel cannot redirect. */
 export interface Carrier {
   leadTo(target: ProxyTarget): void
+  /** The socket to which it comes now, which is the caller's; undefined: none for a moment. What is under way goes on. */
+  hear(fd: number | undefined): void
+  /** Something waits there. */
+  take(): void
   close(): void
 }
 
 /** Connections; the container sees those come from its gateway. */
 export class ConnectionCarrier implements Carrier {
   #target: ProxyTarget | undefined
-  readonly #watch: { close(): void }
+  #fd: number | undefined
   readonly #open = new Set<Socket>()
-
-  constructor(fd: number) {
-    this.#watch = watchReadable(fd, () => {
-      for (let client = acceptConnection(fd); client !== undefined; client = acceptConnection(fd)) this.#carry(client)
-    })
-  }
 
   leadTo(target: ProxyTarget): void {
     this.#target = target
   }
 
+  hear(fd: number | undefined): void {
+    this.#fd = fd
+  }
+
+  take(): void {
+    for (let client = this.#accept(); client !== undefined; client = this.#accept()) this.#carry(client)
+  }
+
   close(): void {
-    this.#watch.close()
     for (const socket of this.#open) socket.destroy()
+  }
+
+  #accept(): number | undefined {
+    return this.#fd === undefined ? undefined : acceptConnection(this.#fd)
   }
 
   #carry(fd: number): void {

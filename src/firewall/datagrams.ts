@@ -1,6 +1,5 @@
 import { createSocket, type Socket } from 'node:dgram'
 import { receiveDatagram, sendDatagram } from '../netlink/held-socket.js'
-import { watchReadable } from '../netlink/libc.js'
 import { familyOf } from '../ports/address.js'
 import type { Carrier, ProxyTarget } from './connections.js'
 
@@ -19,14 +18,12 @@ interface Client {
 /** Datagrams that the kernel cannot redirect, those to ::1 above all. Every client has a socket of its own towards the container. */
 export class DatagramCarrier implements Carrier {
   #target: ProxyTarget | undefined
-  readonly #fd: number
-  readonly #watch: { close(): void }
+  #fd: number | undefined
   /** by address, as the kernel writes it; the longest silent first */
   readonly #clients = new Map<string, Client>()
 
-  constructor(fd: number) {
+  hear(fd: number | undefined): void {
     this.#fd = fd
-    this.#watch = watchReadable(fd, () => this.#receive())
   }
 
   leadTo(target: ProxyTarget): void {
@@ -36,13 +33,12 @@ export class DatagramCarrier implements Carrier {
   }
 
   close(): void {
-    this.#watch.close()
     this.#forgetAll()
   }
 
-  #receive(): void {
+  take(): void {
     for (let i = 0; i < datagramsAtOnce; i++) {
-      const datagram = receiveDatagram(this.#fd)
+      const datagram = this.#fd === undefined ? undefined : receiveDatagram(this.#fd)
       const target = this.#target
       if (datagram === undefined || target === undefined) return
       const { socket } = this.#clientOf(datagram.from, target)
@@ -67,7 +63,7 @@ export class DatagramCarrier implements Carrier {
     socket.on('message', (bytes, { address, port }) => {
       if (address !== containerIp || port !== containerPort) return
       this.#heard(key, client)
-      sendDatagram(this.#fd, { bytes, from })
+      if (this.#fd !== undefined) sendDatagram(this.#fd, { bytes, from })
     })
     this.#clients.set(key, client)
     return client

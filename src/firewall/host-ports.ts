@@ -1,12 +1,13 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
 import type { PortBinding, PortRange, Protocol } from '../cnm/types.js'
-import { conflict, invalid, NetError, notImplemented, unavailable } from '../errors.js'
+import { conflict, NetError } from '../errors.js'
 import { familyOf, isUnspecified } from '../ports/address.js'
-import { formatRange, sizeOf } from '../ports/spec.js'
+import { formatRange } from '../ports/spec.js'
 import { withUndo } from '../undo.js'
 import type { ProxyTarget } from './connections.js'
-import { type Listener, listen } from './listener.js'
-import { programHolding } from './port-holder.js'
+import { type HeldPort, HeldPorts } from './held-ports.js'
+import { socketsFor } from './listener.js'
 
 export interface PortRequest {
   protocol: Protocol
@@ -21,30 +22,29 @@ export interface PortRequest {
   owner: string
 }
 
-interface PortPlace {
-  protocol: Protocol
-  hostIp: string
-  port: number
-}
+/** For how long ports are bound and let go before the event loop gets its turn again; the kernel wants some 10 us for each. */
+const turnMs = 3
+const mostAsked = 500
 
-interface HeldPort extends PortPlace {
-  owner: string
-  /** absent: chosen, not yet held for a container */
-  target: ProxyTarget | undefined
-  listener: Listener
-}
+class Turns {
+  #began = performance.now()
 
-/** Ports bound before the event loop gets its turn again: some milliseconds' worth. */
-const portsAtOnce = 500
+  isOver(): boolean {
+    return performance.now() - this.#began >= turnMs
+  }
+
+  async next(): Promise<void> {
+    await setImmediate()
+    this.#began = performance.now()
+  }
+}
 
 /**
  * The host's ports that are ours while published: really bound, so that no other program takes them, by sockets that drop
  * what comes but for the little that the kernel cannot redirect (listener.ts). Be aware: SCTP is held among our own endpoints only.
  */
 export class HostPorts {
-  readonly #makeRoom: (hostIp: string, port: number) => void
-  readonly #nameOf: (owner: string) => string
-  readonly #held = new Map<string, HeldPort[]>()
+  readonly #held: HeldPorts
   #nextEphemeral = 0
 
   /**
@@ -52,26 +52,31 @@ export class HostPorts {
    * @param nameOf what an owner is called now: dockerd tells us a container's name only after its ports are published
    */
   constructor(makeRoom: (hostIp: string, port: number) => void = () => {}, nameOf = (owner: string) => owner) {
-    this.#makeRoom = makeRoom
-    this.#nameOf = nameOf
+    this.#held = new HeldPorts(makeRoom, nameOf)
   }
 
   /**
    * Bind the binding's host ports; `owner` is the endpoint's id. Held already for the same container port, or chosen
    * by the same owner: fine. Taken by anybody else = Conflict that names them; no address of this host = InvalidParameter.
+   * Where the same ports of the other family are among `others`, which the owner is to have too, they are chosen for it by the way.
    */
-  hold(binding: PortBinding, owner: string): Promise<void> {
+  hold(binding: PortBinding, owner: string, others: readonly PortBinding[] = []): Promise<void> {
+    const { protocol, hostIp } = binding
+    const bound: HeldPort[] = []
     return withUndo(async undo => {
-      const { protocol, hostIp } = binding
-      for (const [i, { port, target }] of portsOf(binding).entries()) {
-        if (i % portsAtOnce === portsAtOnce - 1) await turn()
-        const mine = this.#find(protocol, hostIp, port)
+      undo.add(`hold port ${binding.hostPort}`, () => this.#letGo(bound))
+      const turns = new Turns()
+      const twin = others.find(other => isTwin(binding, other))
+      for (const { port, target } of portsOf(binding)) {
+        if (turns.isOver()) await turns.next()
+        const mine = this.#held.find(protocol, hostIp, port)
         if (mine && mine.owner === owner && (mine.target === undefined || sameTarget(mine.target, target))) {
           serve(mine, owner, target)
           continue
         }
-        serve(this.#bind({ protocol, hostIp, port, owner }), owner, target)
-        undo.add(`hold port ${port}`, () => this.#drop(protocol, hostIp, port))
+        const made = this.#bind(binding, port, owner, twin)
+        bound.push(...made)
+        for (const held of made) if (held.hostIp === hostIp) serve(held, owner, target)
       }
     })
   }
@@ -80,19 +85,21 @@ export class HostPorts {
    * As `hold`, for ports that may be held for another endpoint: those become this binding's without being let go in
    * between. Returns what gives them back.
    */
-  async takeOver(binding: PortBinding, owner: string): Promise<() => void> {
+  async takeOver(binding: PortBinding, owner: string, others: readonly PortBinding[] = []): Promise<() => void> {
     const before: { held: HeldPort; owner: string; target: ProxyTarget | undefined }[] = []
     const giveBack = () => {
       for (const { held, owner, target } of before) serve(held, owner, target)
     }
+    const turns = new Turns()
     for (const { port, target } of portsOf(binding)) {
-      const held = this.#find(binding.protocol, binding.hostIp, port)
+      if (turns.isOver()) await turns.next()
+      const held = this.#held.find(binding.protocol, binding.hostIp, port)
       if (held === undefined) continue
       before.push({ held, owner: held.owner, target: held.target })
       serve(held, owner, target)
     }
     try {
-      await this.hold(binding, owner)
+      await this.hold(binding, owner, others)
       return giveBack
     } catch (error) {
       giveBack()
@@ -103,7 +110,7 @@ export class HostPorts {
   /** Every one of the binding's host ports is held for it. */
   isHeld(binding: PortBinding): boolean {
     return portsOf(binding).every(({ port, target }) => {
-      const held = this.#find(binding.protocol, binding.hostIp, port)
+      const held = this.#held.find(binding.protocol, binding.hostIp, port)
       return held?.target !== undefined && sameTarget(held.target, target)
     })
   }
@@ -111,23 +118,42 @@ export class HostPorts {
   /** Whether somebody may have come to one of the binding's host ports and was dropped. Of what is not held any more, nobody asks. */
   hasDropped(binding: PortBinding): boolean {
     // to ask each of so many takes longer than to take it for granted
-    if (binding.size > portsAtOnce) return true
+    if (binding.size > mostAsked) return true
     const { protocol, hostIp } = binding
-    return portsOf(binding).some(({ port }) => this.#find(protocol, hostIp, port)?.listener.hasDropped() === true)
+    return portsOf(binding).some(({ port }) => this.#held.find(protocol, hostIp, port)?.listener.hasDropped() === true)
   }
 
   /**
-   * Let the binding's host ports go but for those that `kept` has too, and end the connections that came through the
+   * Let the bindings' host ports go but for those that `kept` has too, and end the connections that came through the
    * proxy. Not held, or held for another = fine.
    */
-  async release(binding: PortBinding, kept: readonly PortBinding[] = []): Promise<void> {
-    const { protocol, hostIp } = binding
-    const staying = kept.filter(other => other.protocol === protocol && other.hostIp === hostIp)
-    for (const [i, { port, target }] of portsOf(binding).entries()) {
-      if (i % portsAtOnce === portsAtOnce - 1) await turn()
-      if (staying.some(other => hasHostPort(other, port))) continue
-      const held = this.#find(protocol, hostIp, port)
-      if (held && (held.target === undefined || sameTarget(held.target, target))) this.#drop(protocol, hostIp, port)
+  async release(bindings: readonly PortBinding[], kept: readonly PortBinding[] = []): Promise<void> {
+    const turns = new Turns()
+    for (const binding of bindings) {
+      const together = bindings.filter(other => other === binding || isTwin(binding, other))
+      for (let i = 0; i < binding.size; i++) {
+        if (turns.isOver()) await turns.next()
+        this.#held.drop(together.flatMap(other => this.#ownAt(i, other, kept)))
+      }
+    }
+  }
+
+  /** What is held for the port at this place of a binding's range, and for none that is kept. */
+  #ownAt(i: number, binding: PortBinding, kept: readonly PortBinding[]): HeldPort[] {
+    const { protocol, hostIp, hostPort, containerIp, containerPort, direct } = binding
+    const port = hostPort + i
+    if (direct || kept.some(k => k.protocol === protocol && k.hostIp === hostIp && hasHostPort(k, port))) return []
+    const held = this.#held.find(protocol, hostIp, port)
+    const isOwn = !held?.target || sameTarget(held.target, { containerIp, containerPort: containerPort + i })
+    return held && isOwn ? [held] : []
+  }
+
+  async #letGo(bound: readonly HeldPort[]): Promise<void> {
+    const turns = new Turns()
+    for (const [i, { listener }] of bound.entries()) {
+      if (bound[i - 1]?.listener === listener) continue
+      if (turns.isOver()) await turns.next()
+      this.#held.drop(bound.slice(i, i + 2).filter(held => held.listener === listener))
     }
   }
 
@@ -138,88 +164,72 @@ export class HostPorts {
   async choose(request: PortRequest): Promise<number> {
     const { protocol, hostIps, size } = request
     const range = request.range ?? ephemeralRange()
-    const candidates = sizeOf(range) - size + 1
+    const lastFirst = range.last - size + 1
     // Ephemeral ports go round, so that one just released is not given to another at once.
-    const start = request.range ? 0 : this.#nextEphemeral % Math.max(candidates, 1)
-    for (let i = 0; i < candidates; i++) {
-      const first = range.first + ((start + i) % candidates)
-      if (i % portsAtOnce === portsAtOnce - 1) await turn()
-      if (!this.#tryPorts(request, first)) continue
-      if (!request.range) this.#nextEphemeral = first + size - range.first
-      return first
-    }
+    const start = request.range ? range.first : Math.max(range.first, this.#nextEphemeral)
+    const turns = new Turns()
+    for (const [from, to] of [
+      [Math.min(start, lastFirst + 1), lastFirst],
+      [range.first, Math.min(start - 1, lastFirst)],
+    ] as const)
+      for (let first = from; first <= to; ) {
+        const taken = await this.#tryPorts(request, first, turns)
+        if (taken !== undefined) {
+          first = taken + 1
+          continue
+        }
+        if (!request.range) this.#nextEphemeral = first + size
+        return first
+      }
     throw conflict(`no free port in ${formatRange(range)}/${protocol} on ${hostIps.join(' and ')}`)
   }
 
   /** Release everything: the daemon stops. */
   close(): void {
-    for (const { protocol, hostIp, port } of [...this.#held.values()].flat()) this.#drop(protocol, hostIp, port)
+    this.#held.dropAll()
   }
 
-  /** Bind all of `size` ports from `first` on all addresses; false, and nothing bound, when one of them is taken. */
-  #tryPorts({ protocol, hostIps, size, avoid, owner }: PortRequest, first: number): boolean {
-    const wanted = Array.from({ length: size }, (_, i) => first + i).flatMap(port =>
-      hostIps.map(hostIp => ({ protocol, hostIp, port, owner })),
-    )
-    if (wanted.some(p => avoid?.has(p.port) || this.#clash(p.protocol, p.hostIp, p.port))) return false
-    const bound: typeof wanted = []
+  /** Bind all of `size` ports from `first` on all addresses; when one of them is taken, nothing is bound, and it is returned. */
+  async #tryPorts(request: PortRequest, first: number, turns: Turns): Promise<number | undefined> {
+    const bound: HeldPort[] = []
     try {
-      for (const port of wanted) {
-        this.#bind(port, false)
-        bound.push(port)
+      // from the last one: every try that would have the taken port is passed over
+      for (let port = first + request.size - 1; port >= first; port--) {
+        if (turns.isOver()) await turns.next()
+        if (this.#tryPort(request, port, bound)) continue
+        await this.#letGo(bound)
+        return port
       }
+      return undefined
+    } catch (error) {
+      await this.#letGo(bound)
+      throw error
+    }
+  }
+
+  /** Adds to `bound`; false: taken. */
+  #tryPort({ protocol, hostIps, avoid, owner }: PortRequest, port: number, bound: HeldPort[]): boolean {
+    if (avoid?.has(port) || hostIps.some(hostIp => this.#held.clash({ protocol, hostIp, port }))) return false
+    try {
+      for (const together of socketsFor(hostIps))
+        bound.push(...this.#held.bind({ protocol, hostIps: together, port }, owner, false))
       return true
     } catch (error) {
-      for (const { hostIp, port } of bound) this.#drop(protocol, hostIp, port)
       if (error instanceof NetError && error.kind === 'Conflict') return false
       throw error
     }
   }
 
-  #bind(want: Omit<HeldPort, 'listener' | 'target'>, nameHolder = true): HeldPort {
-    const { protocol, hostIp, port } = want
-    const other = this.#clash(protocol, hostIp, port)
-    if (other) throw conflict(`${describe(want)} is in use by endpoint ${this.#nameOf(other.owner)}`)
-    this.#makeRoom(hostIp, port)
-    try {
-      const held: HeldPort = { ...want, target: undefined, listener: listen(want) }
-      const key = keyOf(protocol, port)
-      const others = this.#held.get(key)
-      if (others === undefined) this.#held.set(key, [held])
-      else others.push(held)
-      return held
-    } catch (error) {
-      throw explain(error, want, nameHolder)
-    }
-  }
-
-  #drop(protocol: Protocol, hostIp: string, port: number): void {
-    const held = this.#find(protocol, hostIp, port)
-    if (!held) return
-    held.listener.close()
-    this.#forget(held)
-  }
-
-  #forget(held: HeldPort): void {
-    const key = keyOf(held.protocol, held.port)
-    const rest = (this.#held.get(key) ?? []).filter(h => h !== held)
-    if (rest.length > 0) this.#held.set(key, rest)
-    else this.#held.delete(key)
-  }
-
-  #find(protocol: Protocol, hostIp: string, port: number): HeldPort | undefined {
-    return this.#held.get(keyOf(protocol, port))?.find(held => held.hostIp === hostIp)
-  }
-
-  /** A held port that leaves no room for this one: the same address, or either is every address of the family. */
-  #clash(protocol: Protocol, hostIp: string, port: number): HeldPort | undefined {
-    return this.#held
-      .get(keyOf(protocol, port))
-      ?.find(
-        held =>
-          held.hostIp === hostIp ||
-          (familyOf(held.hostIp) === familyOf(hostIp) && (isUnspecified(held.hostIp) || isUnspecified(hostIp))),
-      )
+  /** By one socket for the same port at every address of the other family, where that is wanted and can be. */
+  #bind(binding: PortBinding, port: number, owner: string, twin: PortBinding | undefined): HeldPort[] {
+    const { protocol, hostIp } = binding
+    if (twin !== undefined && this.#held.find(protocol, twin.hostIp, port) === undefined)
+      try {
+        return this.#held.bind({ protocol, hostIps: [hostIp, twin.hostIp], port }, owner, false)
+      } catch {
+        // on its own it may do, or says better why not
+      }
+    return this.#held.bind({ protocol, hostIps: [hostIp], port }, owner, true)
   }
 }
 
@@ -235,16 +245,20 @@ function ephemeralRange(): PortRange {
   return { first, last }
 }
 
-const keyOf = (protocol: Protocol, port: number): string => `${protocol} ${port}`
-const describe = ({ protocol, hostIp, port }: PortPlace): string => `port ${port}/${protocol} on ${hostIp}`
-
 /** Give a held port to an owner and, where it is known, a container. */
 function serve(held: HeldPort, owner: string, target: ProxyTarget | undefined): void {
   Object.assign(held, { owner, target })
-  if (target !== undefined) held.listener.serve(target)
+  if (target !== undefined) held.listener.serve(held.hostIp, target)
 }
 
-const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
+/** The same ports at every address of the other family. */
+const isTwin = (a: PortBinding, b: PortBinding): boolean =>
+  a.protocol === b.protocol &&
+  a.hostPort === b.hostPort &&
+  a.size === b.size &&
+  familyOf(a.hostIp) !== familyOf(b.hostIp) &&
+  [a, b].every(({ hostIp, direct }) => isUnspecified(hostIp) && !direct)
+
 const sameTarget = (a: ProxyTarget, b: ProxyTarget): boolean =>
   a.containerIp === b.containerIp && a.containerPort === b.containerPort
 
@@ -262,22 +276,3 @@ const portsOf = ({
 
 const hasHostPort = ({ hostPort, size }: PortBinding, port: number): boolean =>
   port >= hostPort && port < hostPort + size
-
-/** What the system's error means to the user. */
-function explain(error: unknown, held: PortPlace, nameHolder: boolean): unknown {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined
-  const { protocol, hostIp, port } = held
-  if (code === 'EADDRINUSE') {
-    // Looking for the holder reads all of /proc: not while trying one port after another.
-    const holder = (nameHolder && programHolding(protocol, hostIp, port)) || 'another program'
-    return conflict(`${describe(held)} is in use by ${holder}`, { cause: error })
-  }
-  if (code === 'EADDRNOTAVAIL' || code === 'EINVAL')
-    return invalid(`${describe(held)}: ${hostIp} is no address of this host that a port can be published on`, {
-      cause: error,
-    })
-  if (code === 'EMFILE' || code === 'ENFILE')
-    return unavailable(`${describe(held)}: the daemon has as many sockets as it may (ulimit -n)`, { cause: error })
-  if (code === 'EAFNOSUPPORT') return notImplemented(`${describe(held)}: this host has no IPv6`, { cause: error })
-  return error
-}

@@ -55,10 +55,9 @@ export function resolveBindings(specs: readonly PortSpec[], target: PublishTarge
       const avoid = new Set(specs.filter(s => s.protocol === protocol).flatMap(s => numbersOf(byNumber(s))))
       const range = spec.hostPort
       const first = await held.choose({ protocol, hostIps, size, avoid, owner, ...(range && { range }) })
-      for (const binding of bindingsAt(first)) {
-        undo.add(`choose port ${first}`, () => held.release(binding))
-        bindings.push(binding)
-      }
+      const chosen = bindingsAt(first)
+      undo.add(`choose port ${first}`, () => held.release(chosen))
+      bindings.push(...chosen)
     }
     return bindings
   })

@@ -1,16 +1,16 @@
 import { isIPv6 } from 'node:net'
-import { decode, pad, struct, u32 } from './codec.js'
+import { decode, encode, pad, struct, u32 } from './codec.js'
 import {
   afInet,
   afInet6,
   type InetAddress,
-  sockaddrOf,
+  sockaddrsOf,
   sockCloexec,
   sockDgram,
   sockNonblock,
   sockStream,
 } from './inet-socket.js'
-import { accept, bind, close, getsockopt, hasCode, listen, recvfrom, sendto, setsockopt, socket } from './libc.js'
+import { accept, bind, close, getsockopt, hasCode, listen, recvfrom, sendto, setsockoptBytes, socket } from './libc.js'
 import { admit } from './socket-filter.js'
 
 // Sockets that keep a port from other programs. Not Node's: ten thousand of those take seconds, and of most nothing is ever read.
@@ -24,21 +24,27 @@ const ipv6V6only = 26
 /** connections that wait to be accepted, where any are admitted; net.core.somaxconn has the last word */
 const backlog = 511
 
+const [off, on] = [encode(u32, 0), encode(u32, 1)]
+/** of the address that was asked for last: a range's ports are all at one */
+let last = { address: '', at: sockaddrsOf('::') }
+
 /**
- * Bind a port of this process's namespace, at one address family only, and listen where the protocol knows that. Nothing
- * is admitted yet. The caller closes the descriptor. @throws {ErrnoError} EADDRINUSE, EADDRNOTAVAIL, EINVAL, EAFNOSUPPORT
+ * Bind a port of this process's namespace and listen where the protocol knows that. Nothing is admitted yet. `both` goes with
+ * `::`: the port is held at every IPv4 address too, by the same socket. The caller closes the descriptor.
+ * @throws {ErrnoError} EADDRINUSE, EADDRNOTAVAIL, EINVAL, EAFNOSUPPORT
  */
-export function openHeldSocket(protocol: 'tcp' | 'udp', at: InetAddress): number {
-  const six = isIPv6(at.address)
+export function openHeldSocket(protocol: 'tcp' | 'udp', { address, port }: InetAddress, both = false): number {
+  const six = isIPv6(address)
   const tcp = protocol === 'tcp'
   const fd = socket(six ? afInet6 : afInet, (tcp ? sockStream : sockDgram) | sockNonblock | sockCloexec, 0)
   try {
     admit(fd, 'nothing')
-    if (six) setsockopt(fd, ipprotoIpv6, ipv6V6only, [1], 4)
+    if (six) setsockoptBytes(fd, ipprotoIpv6, ipv6V6only, both ? off : on, u32.size)
     // connections that ended a moment ago do not keep the port; whoever listens is not shared with all the same
-    if (tcp) setsockopt(fd, solSocket, soReuseaddr, [1], 4)
-    const address = sockaddrOf(at)
-    bind(fd, address, address.length)
+    if (tcp) setsockoptBytes(fd, solSocket, soReuseaddr, on, u32.size)
+    if (last.address !== address) last = { address, at: sockaddrsOf(address) }
+    const bytes = last.at(port)
+    bind(fd, bytes, bytes.length)
     if (tcp) listen(fd, backlog)
     return fd
   } catch (error) {

@@ -19,7 +19,11 @@ const soReuseaddr = 2
 const soRcvbuf = 8
 const soRcvbufforce = 33
 
-/** struct sockaddr_in of linux/in.h, sockaddr_in6 of linux/in6.h */
+/** struct sockaddr_in of linux/in.h, sockaddr_in6 of linux/in6.h, and what both begin with */
+const sockaddrStart = struct([
+  ['family', u16],
+  ['port', be16],
+])
 const sockaddrIn = struct([
   ['family', u16],
   ['port', be16],
@@ -44,6 +48,16 @@ export const sockaddrOf = ({ address, port }: InetAddress): Buffer =>
   isIPv6(address)
     ? encode(sockaddrIn6, { family: afInet6, port, flow: 0, address, scope: 0 })
     : encode(sockaddrIn, { family: afInet, port, address })
+
+/** For thousands of ports of one address, which is made into bytes once. A result is good until the next is asked for. */
+export function sockaddrsOf(address: string): (port: number) => Buffer {
+  const bytes = sockaddrOf({ address, port: 0 })
+  const { family } = sockaddrStart.read(bytes, 0)
+  return port => {
+    sockaddrStart.write(bytes, 0, { family, port })
+    return bytes
+  }
+}
 
 export interface InetSocketSpec {
   protocol: 'udp' | 'tcp'

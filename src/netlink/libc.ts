@@ -149,6 +149,14 @@ export const defaultSignal = (number: number): void => {
   nativeSignal(number, null)
 }
 
+export const epollCreate = declare<(flags: number) => number>('int epoll_create1(int flags)')
+export const epollCtl = declare<(epoll: number, operation: number, fd: number, event: Buffer) => number>(
+  'int epoll_ctl(int epoll, int operation, int fd, void *event)',
+)
+export const epollWait = declare<(epoll: number, events: Buffer, max: number, timeoutMs: number) => number>(
+  'int epoll_wait(int epoll, void *events, int max, int timeoutMs)',
+)
+
 /**
  * Call `ready` from the event loop whenever `fd` has something to read or an error to tell. Nothing blocks, no pool
  * thread is held, and the watch does not keep the process alive.

@@ -5,8 +5,8 @@ import { addressOfBytes, bpf, setsockoptBytes } from './libc.js'
 // later instead of being refused. The same few steps in both of the kernel's languages: an eBPF program is loaded once for
 // all sockets; classic BPF, which the kernel compiles anew for each of them, is for where we may not use bpf(2).
 
-/** `nothing`; `unrouted`: IPv6 to ::1 or from a link-local address; `everything` */
-export type Admission = 'nothing' | 'unrouted' | 'everything'
+/** `nothing`; `unrouted`: IPv6 to ::1 or from a link-local address; `ipv6`: all of that, and nothing of IPv4 */
+export type Admission = 'nothing' | 'unrouted' | 'ipv6'
 
 type Step =
   /** read 32 bits of the packet, where and with which mask */
@@ -22,9 +22,19 @@ const networkHeader = -0x100000
 const sourceAddress = networkHeader + 8
 const targetAddress = networkHeader + 24
 
-const programs: Record<Exclude<Admission, 'everything'>, Step[]> = {
+/** Of IPv6 what the steps say; the socket may hear IPv4 as well, whose header is laid out otherwise. */
+const ofIpv6 = (...steps: Step[]): Step[] => [
+  { load: networkHeader, mask: 0xf0000000 },
+  { unless: 0x60000000, goTo: 'drop' },
+  ...steps,
+  { admit: true },
+  { label: 'drop' },
+  { admit: false },
+]
+
+const programs: Record<Admission, Step[]> = {
   nothing: [{ admit: false }],
-  unrouted: [
+  unrouted: ofIpv6(
     { load: sourceAddress, mask: 0xffc00000 },
     { unless: 0xfe800000, goTo: 'loopback' },
     { admit: true },
@@ -33,10 +43,8 @@ const programs: Record<Exclude<Admission, 'everything'>, Step[]> = {
       { load: targetAddress + 4 * i, mask: 0xffffffff },
       { unless: word, goTo: 'drop' },
     ]),
-    { admit: true },
-    { label: 'drop' },
-    { admit: false },
-  ],
+  ),
+  ipv6: ofIpv6(),
 }
 
 /** An instruction whose `jump` is still the name of a label. */
@@ -115,7 +123,6 @@ const socketFilter = 1
 // asm-generic/socket.h
 const solSocket = 1
 const soAttachFilter = 26
-const soDetachFilter = 27
 const soAttachBpf = 50
 
 /** How a socket is told: the option and its value. `code` is kept because the value points to it. */
@@ -128,15 +135,11 @@ const attachments = new Map<Admission, Attachment>()
 
 /** From now on only such packets reach the socket. */
 export function admit(fd: number, admission: Admission): void {
-  if (admission === 'everything') {
-    setsockoptBytes(fd, solSocket, soDetachFilter, encode(u32, 0), u32.size)
-    return
-  }
   const { option, value } = attachments.get(admission) ?? prepare(admission)
   setsockoptBytes(fd, solSocket, option, value, value.length)
 }
 
-function prepare(admission: keyof typeof programs): Attachment {
+function prepare(admission: Admission): Attachment {
   const steps = programs[admission]
   let made: Attachment
   try {

@@ -2,7 +2,7 @@ import type { PortBinding, PortRange, PortSpec, Protocol } from '../cnm/types.js
 import { invalid } from '../errors.js'
 import { canonicalAddress, familyOf, formatHostPort, isUnspecified } from './address.js'
 
-const protocols: readonly Protocol[] = ['tcp', 'udp', 'sctp']
+export const protocols: readonly Protocol[] = ['tcp', 'udp', 'sctp']
 
 /**
  * `-p` as Docker writes it: `[ip:][hostPort[-end]:]containerPort[-end][/tcp|udp|sctp]`, where an empty host port asks for a free one

@@ -18,7 +18,7 @@ export function hostPortsWorld(prefix: string) {
     world.netns = makeNetns(prefix)
     run(world.netns, 'ip', 'addr', 'add', '192.0.2.1/32', 'dev', 'lo')
     run(world.netns, 'ip', 'addr', 'add', '192.0.2.2/32', 'dev', 'lo')
-    run(world.netns, 'ip', 'addr', 'add', '2001:db8::1/128', 'dev', 'lo')
+    run(world.netns, 'ip', 'addr', 'add', '2001:db8::1/128', 'dev', 'lo', 'nodad')
     enterNetnsForGood(openNetns(netnsPath(world.netns)))
     world.held = new HostPorts()
   })

@@ -30,6 +30,21 @@ describe('what comes to a held port', () => {
     expect(await fate('192.0.2.1', 8080, 10_000)).toBe('ECONNREFUSED')
   })
 
+  it('of IPv4 is dropped by a socket that carries IPv6', async () => {
+    const server = createServer(socket => socket.end('hello'))
+    await new Promise<void>(resolve => server.listen(80, '192.0.2.2', resolve))
+    try {
+      const both = [binding(), binding({ hostIp: '::', containerIp: '192.0.2.2' })]
+      for (const b of both) await world.held.hold(b, 'web', both)
+      expect(world.sockets()).toContain('tcp *:8080')
+      expect(await fate('2001:db8::1', 8080, 20_000)).toBe('connected')
+      expect(await fate('192.0.2.1', 8080, 300)).toBe('nothing')
+      expect(await fate('::ffff:192.0.2.1', 8080, 300)).toBe('nothing')
+    } finally {
+      server.close()
+    }
+  })
+
   it('before its container is known is dropped too, and served once it is', async () => {
     const server = createServer(socket => socket.end('hello'))
     await new Promise<void>(resolve => server.listen(80, '192.0.2.2', resolve))
@@ -56,10 +71,16 @@ describe('what comes to a held port', () => {
   })
 
   it('is filtered by one program of the kernel for all sockets', async () => {
-    await world.held.hold(binding({ hostPort: 20_000, size: 10 }), 'web')
-    await world.held.hold(binding({ hostIp: '::', containerIp: 'fd00::2', hostPort: 20_000, size: 10 }), 'web')
-    const programs = readdirSync('/proc/self/fd').filter(fd => linkOf(fd) === 'anon_inode:bpf-prog')
-    expect(programs.length).toBe(2)
+    const programs = () => readdirSync('/proc/self/fd').filter(fd => linkOf(fd) === 'anon_inode:bpf-prog').length
+    const hold = async (hostPort: number, size: number) => {
+      await world.held.hold(binding({ hostPort, size }), 'web')
+      await world.held.hold(binding({ hostIp: '::', containerIp: 'fd00::2', hostPort, size }), 'web')
+    }
+    await hold(20_000, 1)
+    const before = programs()
+    expect(before).toBeGreaterThanOrEqual(2)
+    await hold(20_001, 10)
+    expect(programs()).toBe(before)
   })
 
   it.each([
@@ -128,7 +149,7 @@ describe('datagrams that the kernel cannot redirect', () => {
     expect(await exchange(one, 'c')).toBe('c back from ::1 8053')
     expect(seen.size).toBe(2)
     expect(outgoing()).toBe(2)
-    await world.held.release(dns)
+    await world.held.release([dns])
     expect(outgoing()).toBe(0)
   })
 

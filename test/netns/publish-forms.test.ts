@@ -157,3 +157,21 @@ test('whoever has the port is named: an endpoint, a program with its number, and
   expect(host.run('ss', '-Htln', 'sport = :8061').trim().split('\n')).toHaveLength(1)
   await host.end('squatter')
 })
+
+test('ten thousand ports at every address are one entry and held by ten thousand sockets, whoever starts the daemon anew', async () => {
+  const held = (): number => host.run('ss', '-Htln').match(/ \*:2\d{4} /g)?.length ?? 0
+  expect(await publish('one', '20000-29999:20000-29999')).toEqual({
+    status: 201,
+    at: ['0.0.0.0:20000', '[::]:20000'],
+    message: '',
+  })
+  expect(held()).toBe(10_000)
+  expect(host.run('nft', 'list map inet tsnet publish4_any_range')).toMatch(/(tcp|6) \. 20000-29999 : 10\.30\.0\./)
+  await host.stopTsnet()
+  await host.startTsnet()
+  expect(held()).toBe(10_000)
+  const { status } = await post('one', 'unpublish', '20000-29999:20000-29999')
+  expect(status).toBe(204)
+  published.pop()
+  expect(held()).toBe(0)
+})
