@@ -23,6 +23,11 @@ export default defineConfig({
       kernelSuite('docker-sid', { testTimeout: 120_000, hookTimeout: 180_000, env: { TSNET_TEST_DEBIAN: sid } }),
       kernelSuite('multihost', { testTimeout: 180_000, hookTimeout: 180_000 }),
       suite('bench', { testTimeout: 900_000, hookTimeout: 180_000, fileParallelism: false, maxWorkers: 1 }),
+      kernelSuite('faults', {
+        testTimeout: 120_000,
+        hookTimeout: 120_000,
+        setupFiles: ['test/helpers/fault-points.ts'],
+      }),
     ],
   },
 })

@@ -114,7 +114,10 @@ export class Networks {
         revision: await shared.txn(...creationOf(record)),
       })
       // while it is ours: whoever drops attempts must not meet one that has succeeded
-      await local.txn([], [del(localKeys.attempt(network.id))])
+      await local.txn([], [del(localKeys.attempt(network.id))]).catch(async error => {
+        await this.delete(network.id, unique)
+        throw error
+      })
     } catch (error) {
       if (kindOf(error) !== 'Unavailable') await local.txn([], [del(localKeys.attempt(network.id))])
       throw explain(error, record)
@@ -217,7 +220,10 @@ export class Networks {
 function withMember({ unique: _, ...network }: NetworkRecord, member: Member | undefined): Network {
   if (member === undefined) return network
   const addresses = member.addresses.map(addressOf)
-  const subnets = network.subnets.map(subnet => {
+  const byDocker = member.dockerNetworkIds.length > 0 && member.assignedBy === 'docker'
+  const subnets = network.subnets.map(plain => {
+    // whom dockerd asks for containers' addresses is each host's own affair
+    const subnet = byDocker ? { ...plain, assignedBy: 'docker' as const } : plain
     const hostAddress = addresses.find(address => holds(subnet.subnet, address))
     return hostAddress === undefined ? subnet : { ...subnet, hostAddress }
   })

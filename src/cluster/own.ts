@@ -120,7 +120,8 @@ export class OwnRecords {
       if (ends) {
         // the record here goes last: while it is there, the others' may be
         await this.#remember({ ...record, member, leaving: true })
-        if (await this.#tell(() => shared.txn([], [del(key)]))) await this.forget(networkId)
+        // the others know: what fails here now, the next comparison does
+        if (await this.#tell(() => shared.txn([], [del(key)]))) await this.#tell(() => this.forget(networkId))
       } else {
         await this.#remember({ ...record, member })
         await this.#tell(() => networks.whileStands(networkId, [put(key, member)]))

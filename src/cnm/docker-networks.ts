@@ -6,7 +6,7 @@ import { type Undo, withUndo } from '../undo.js'
 import { clusterOf, dockerPlaceholder, networkLock } from './deps.js'
 import { type EndpointDeps, removeEndpoint } from './endpoints.js'
 import { bindDocker, leaveUnused, unbindDocker } from './membership.js'
-import { asksInternal, deleteNetwork, establish, refuseFixed, subnetOf } from './networks.js'
+import { asksInternal, deleteNetwork, establish, refuseFixed, releasePools, subnetOf } from './networks.js'
 import type { DockerNetworkSpec } from './specs.js'
 import { adoptSubnet, reserveHostAddresses } from './subnets.js'
 import type { Network, Subnet } from './types.js'
@@ -209,9 +209,13 @@ async function unbind(deps: EndpointDeps, network: Network, dockerNetworkId: str
     subnets: network.subnets.filter(subnet => !leaving.includes(subnet)),
     dockerNetworkIds: network.dockerNetworkIds.filter(id => id !== dockerNetworkId),
   }
-  await deps.drivers.get(network.driver).ensureNetwork(updated, network)
-  await deps.state.updateNetwork(updated)
-  for (const subnet of leaving) await deps.ipam.releasePool(subnet.poolId)
+  const driver = deps.drivers.get(network.driver)
+  await withUndo(async undo => {
+    undo.add(`put network ${network.name} back`, () => driver.ensureNetwork(network, updated))
+    await driver.ensureNetwork(updated, network)
+    await deps.state.updateNetwork(updated)
+  })
+  await releasePools(deps, network, leaving)
 }
 
 /** The network goes with the last host's Docker network, if it was Docker that made it and nothing else is on it. */

@@ -27,9 +27,14 @@ export async function publishContainer(
     return
   }
   if (JSON.stringify(endpoint.ports) === JSON.stringify(ports)) return
-  const before = await unpublishContainer(deps, network, endpoint, isDockers)
-  if (ports.length === 0) return
   await withUndo(async undo => {
+    const had = endpoint.bindings.filter(isDockers)
+    const before = await unpublishContainer(deps, network, endpoint, isDockers)
+    if (ports.length === 0) return
+    undo.add('publish the former ports again', async () => {
+      await driver.republish?.(network, endpoint, had)
+      await deps.state.putEndpoint(endpoint)
+    })
     const granted = (await driver.publish?.(network, before, ports)) ?? []
     undo.add('revoke the ports', () => driver.revoke?.(network, before, granted))
     await deps.state.putEndpoint({ ...before, ports, bindings: [...before.bindings, ...granted] })
@@ -49,12 +54,15 @@ export async function unpublishContainer(
 ): Promise<Endpoint> {
   const driver = deps.drivers.get(network.driver)
   const ended = endpoint.bindings.filter(which)
-  await driver.revoke?.(network, endpoint, ended)
-  // dockerd has more to do until it says that the container is gone
-  void driver.endFlows?.(network, ended)
   const updated = { ...endpoint, ports: [], bindings: endpoint.bindings.filter(b => !which(b)), ...change }
-  await deps.state.putEndpoint(updated)
-  return updated
+  return await withUndo(async undo => {
+    undo.add('publish the ports again', () => driver.republish?.(network, endpoint, ended))
+    await driver.revoke?.(network, endpoint, ended)
+    await deps.state.putEndpoint(updated)
+    // dockerd has more to do until it says that the container is gone
+    void driver.endFlows?.(network, ended)
+    return updated
+  })
 }
 
 /** Publish again what `tsnet publish add` had published for the container of this name. The caller holds the network's lock. */

@@ -184,6 +184,8 @@ export interface Driver<Options = unknown> {
   revoke?(network: Network<Options>, endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void>
   /** End the connections that came by bindings that are revoked. Never throws. */
   endFlows?(network: Network<Options>, bindings: readonly PortBinding[]): Promise<void>
+  /** These very bindings, which the endpoint has had: after a `revoke` that was followed by a failure. Present is fine. */
+  republish?(network: Network<Options>, endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void>
   /** What is on other hosts has changed: all of it, or as much as differs. Fine where the network's links are not there: ensureNetwork asks for all of it. A promise where it takes a while. */
   updateRemotes?(
     network: Network<Options>,

@@ -6,6 +6,7 @@ import type { CnmDeps } from './deps.js'
 import type { Containers, Namespaces, Place, WantedSandbox, Wiring } from './driver.js'
 import { parseEndpointOptions } from './endpoint-options.js'
 import { byPreference, type Candidate, electGateway } from './gateways.js'
+import { cleanUp } from './leftovers.js'
 import { takePart } from './membership.js'
 import { refuseFixed, subnetOf } from './networks.js'
 import type { ConnectSpec, EndpointView } from './specs.js'
@@ -75,17 +76,34 @@ export async function forgetEndpoint(
   }
   const driver = deps.drivers.get(network.driver)
   const wiring = wiringOf(deps, endpoint)
-  await driver.revoke?.(network, endpoint, endpoint.bindings)
-  await deps.state.deleteEndpoint(endpoint)
-  const withdrawn = atOnce && driver.withdraw !== undefined
-  if (withdrawn) driver.withdraw?.(network, wiring)
+  await withUndo(async undo => {
+    undo.add(`publish the ports of ${endpoint.name} again`, () =>
+      driver.republish?.(network, endpoint, endpoint.bindings),
+    )
+    await driver.revoke?.(network, endpoint, endpoint.bindings)
+    await deps.state.deleteEndpoint(endpoint)
+  })
+  const what = `of endpoint ${endpoint.name} of network ${network.name}`
+  let withdrawn = false
+  if (atOnce && driver.withdraw !== undefined)
+    await cleanUp(deps, `withdraw the link ${what}`, async () => {
+      driver.withdraw?.(network, wiring)
+      withdrawn = true
+    })
   const linkGone = driver.deleteEndpoint(network, wiring)
   linkGone.catch(() => undefined) // told by the function returned
-  if (withdrawn) await releaseAddresses(deps, network, endpoint)
+  let first: Promise<void> | undefined = linkGone
+  const linkIsGone = (): Promise<void> => {
+    const tried = first ?? driver.deleteEndpoint(network, wiring)
+    first = undefined
+    return tried
+  }
+  const release = () => cleanUp(deps, `release the addresses ${what}`, () => releaseAddresses(deps, network, endpoint))
+  if (withdrawn) await release()
   return async () => {
-    await linkGone
+    await cleanUp(deps, `delete the link ${what}`, linkIsGone)
     // not before nobody has the address any more: it would be in use twice
-    if (!withdrawn) await releaseAddresses(deps, network, endpoint)
+    if (!withdrawn) await release()
     await driver.endFlows?.(network, endpoint.bindings)
   }
 }

@@ -4,6 +4,7 @@ import { addressOf, withPrefixLength } from '../net/subnets.js'
 import type { Undo } from '../undo.js'
 import type { Cluster } from './cluster.js'
 import { type CnmDeps, clusterOf } from './deps.js'
+import { cleanUp } from './leftovers.js'
 import { othersOf, subnetOf } from './networks.js'
 import type { Member, Network } from './types.js'
 
@@ -83,12 +84,15 @@ export async function leaveUnused(deps: CnmDeps, networkId: string): Promise<voi
   const member = cluster?.member(networkId)
   const network = state.networks().find(({ id }) => id === networkId)
   if (cluster === undefined || member === undefined || network === undefined || isUsedHere(deps, network)) return
-  await drivers.get(network.driver).deleteNetwork(network, othersOf(deps, network))
-  await cluster.reduceMember({ ...member, addresses: [] })
-  for (const cidr of member.addresses) {
-    const subnet = subnetOf(network, cidr)
-    if (subnet !== undefined) await ipam.releaseAddress(subnet.poolId, addressOf(cidr), memberOwner(cluster.host))
-  }
+  // what used it is forgotten already
+  await cleanUp(deps, `leave network ${network.name}`, async () => {
+    await drivers.get(network.driver).deleteNetwork(network, othersOf(deps, network))
+    await cluster.reduceMember({ ...member, addresses: [] })
+    for (const cidr of member.addresses) {
+      const subnet = subnetOf(network, cidr)
+      if (subnet !== undefined) await ipam.releaseAddress(subnet.poolId, addressOf(cidr), memberOwner(cluster.host))
+    }
+  })
 }
 
 /** Let a Docker network of this host stand for a global network. */

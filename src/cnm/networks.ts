@@ -5,6 +5,7 @@ import { StoreConflict } from '../store/store.js'
 import { type Undo, withUndo } from '../undo.js'
 import { type CnmDeps, clusterOf } from './deps.js'
 import type { Driver } from './driver.js'
+import { cleanUp } from './leftovers.js'
 import type { NetworkSpec, NetworkView } from './specs.js'
 import { reserveHostAddresses, reserveSubnet, wantedSubnets } from './subnets.js'
 import type { Network, Subnet } from './types.js'
@@ -120,12 +121,26 @@ export async function deleteNetwork(deps: CnmDeps, network: Network): Promise<vo
       `network ${network.name} is attached to Docker network ${network.dockerNetworkIds.join(', ')}; remove that with docker network rm first`,
     )
   const driver = deps.drivers.get(network.driver)
-  await driver.deleteNetwork(network, othersOf(deps, network))
-  const member = deps.state.cluster?.member(network.id)
-  if (member !== undefined) await deps.state.cluster?.reduceMember({ ...member, addresses: [] })
-  await deps.state.deleteNetwork(network, driver.unique?.(network))
+  const { cluster } = deps.state
+  await withUndo(async undo => {
+    // nothing is on it, so a global one has no links here
+    if (network.scope === 'local') undo.add(`put network ${network.name} back`, () => driver.ensureNetwork(network))
+    await driver.deleteNetwork(network, othersOf(deps, network))
+    const member = cluster?.member(network.id)
+    if (member !== undefined) {
+      undo.add(`be a member of network ${network.name} again`, () => cluster?.putMember(member))
+      await cluster?.reduceMember({ ...member, addresses: [] })
+    }
+    await deps.state.deleteNetwork(network, driver.unique?.(network))
+  })
   // after the network is forgotten: a crash in between leaves pools without a network, which start-up releases
-  for (const subnet of network.subnets) await deps.ipam.releasePool(subnet.poolId)
+  await releasePools(deps, network, network.subnets)
+}
+
+/** Of a network that does not have these subnets any more. */
+export async function releasePools(deps: CnmDeps, { name }: Network, subnets: readonly Subnet[]): Promise<void> {
+  for (const { subnet, poolId } of subnets)
+    await cleanUp(deps, `release pool ${subnet} of network ${name}`, () => deps.ipam.releasePool(poolId))
 }
 
 /** The subnet of a network that an address lies in. */

@@ -4,7 +4,7 @@ import { clash, formatBinding, formatPortSpec, specOf } from '../ports/spec.js'
 import { withUndo } from '../undo.js'
 import { networkLock } from './deps.js'
 import { asLive, specsOf } from './docker-ports.js'
-import type { Loss, Replaced } from './driver.js'
+import type { Replaced } from './driver.js'
 import { candidateOf, type EndpointDeps } from './endpoints.js'
 import { byPreference } from './gateways.js'
 import type { LivePorts } from './kept-ports.js'
@@ -44,10 +44,14 @@ export class Publications {
         const ended = endpoint.bindings.filter(binding => specOf(binding) === text)
         if (ended.length === 0)
           throw notFound(`${endpoint.name} publishes no ${text} on network ${of.name}${has(endpoint)}`)
-        await this.#deps.drivers.get(of.driver).revoke?.(of, endpoint, ended)
+        const driver = this.#deps.drivers.get(of.driver)
         const updated = without(endpoint, ended)
-        await this.#deps.state.putEndpoints([updated], this.#live(updated))
-        await this.#deps.drivers.get(of.driver).endFlows?.(of, ended)
+        await withUndo(async undo => {
+          undo.add('publish the port again', () => driver.republish?.(of, endpoint, ended))
+          await driver.revoke?.(of, endpoint, ended)
+          await this.#deps.state.putEndpoints([updated], this.#live(updated))
+        })
+        await driver.endFlows?.(of, ended)
       })
     })
   }
@@ -89,11 +93,10 @@ export class Publications {
     }
     return await withUndo(async undo => {
       const granted = ((await driver.publish?.(network, endpoint, [port], giveWay)) ?? []).map(asLive)
-      undo.add('revoke the port', () => driver.revoke?.(network, endpoint, granted))
       for (const [loser, lost] of losers)
-        undo.add(`give ${loser.name} its ports back`, () =>
-          this.#giveBack(loser, lost, { network, endpoint, bindings: granted }),
-        )
+        undo.add(`give ${loser.name} its ports back`, () => this.#giveBack(loser, lost))
+      // done first: the firewall knows a host port's element by the port, whoever has it
+      undo.add('revoke the port', () => driver.revoke?.(network, endpoint, granted))
       const changed = new Map([...losers].map(([loser, lost]) => [loser.id, without(loser, lost)]))
       const now = changed.get(id) ?? endpoint
       changed.set(id, { ...now, bindings: [...now.bindings, ...granted] })
@@ -106,11 +109,9 @@ export class Publications {
     })
   }
 
-  async #giveBack(loser: Endpoint, lost: PortBinding[], granted: Loss): Promise<void> {
+  async #giveBack(loser: Endpoint, lost: PortBinding[]): Promise<void> {
     const network = this.#deps.state.network(loser.networkId)
-    const taker = { ...granted.endpoint, bindings: [...granted.endpoint.bindings, ...granted.bindings] }
-    const driver = this.#deps.drivers.get(network.driver)
-    await driver.publish?.(network, without(loser, lost), specsOf(lost), () => [{ ...granted, endpoint: taker }])
+    await this.#deps.drivers.get(network.driver).republish?.(network, loser, lost)
   }
 
   /** Endpoints that have something at these host ports, at whatever address. */

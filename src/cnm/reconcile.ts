@@ -30,27 +30,35 @@ export async function take(deps: EndpointDeps, step: Step, report: ReconcileRepo
   try {
     await step.apply()
     report.changes.push(step.words)
-    deps.events.emit({ type: 'reconcile', action: 'change', words: step.words })
-    deps.log.info({ change: step.words }, 'reconciled')
+    tellChange(deps, step)
   } catch (error) {
     // the others are still worth doing; this one is in the next plan again
     report.failures.push(`${step.words}: ${messageOf(error)}`)
-    deps.events.emit({ type: 'reconcile', action: 'failure', words: `${step.words}: ${messageOf(error)}` })
-    deps.log.error({ change: step.words, err: error }, 'could not reconcile')
+    tellFailure(deps, step, error)
   }
+}
+
+export function tellChange({ events, log }: EndpointDeps, { words }: Step): void {
+  events.emit({ type: 'reconcile', action: 'change', words })
+  log.info({ change: words }, 'reconciled')
+}
+
+export function tellFailure({ events, log }: EndpointDeps, { words }: Step, error: unknown): void {
+  events.emit({ type: 'reconcile', action: 'failure', words: `${words}: ${messageOf(error)}` })
+  log.error({ change: words, err: error }, 'could not reconcile')
 }
 
 /** What cannot come back: sandboxes of processes that have ended, and containers whose link is gone. */
 async function goneSteps(deps: EndpointDeps): Promise<Step[]> {
   const sandboxes = missing(deps).filter(sandbox => sandbox.ephemeral)
-  const intents = await deps.state.sandboxIntents()
+  const intents = await deps.state.intents.leftovers()
   return [
     ...orphanSteps(deps),
     ...intents.map(sandbox => ({
       words: `remove namespace ${sandbox.netns}, which was being made for sandbox ${sandbox.name}`,
       apply: async () => {
         deps.namespaces.delete(sandbox)
-        await deps.state.forgetIntent(sandbox)
+        await deps.state.intents.forget(sandbox)
       },
     })),
     ...sandboxes.map(sandbox => ({
@@ -109,8 +117,8 @@ async function namespaceSteps(deps: EndpointDeps): Promise<Step[]> {
 }
 
 /** Links of our sandboxes that are not where they should be. */
-async function linkSteps(deps: EndpointDeps): Promise<Step[]> {
-  return deps.state.sandboxes().flatMap(sandbox => {
+export async function linkSteps(deps: EndpointDeps, sandboxes = deps.state.sandboxes()): Promise<Step[]> {
+  return sandboxes.flatMap(sandbox => {
     // in a dry run the namespace may still be missing; its line says so for the links in it too
     if (!deps.namespaces.exists(sandbox.netns)) return []
     return attached(deps, sandbox)
@@ -152,16 +160,20 @@ async function memberSteps(deps: EndpointDeps): Promise<Step[]> {
 const hostSteps = (deps: EndpointDeps): Promise<Step[]> => deps.drivers.plan(wantedNetworks(deps))
 
 export const wantedNetworks = (deps: EndpointDeps): WantedNetwork[] =>
-  deps.state
-    .networks()
-    .filter(network => isPresent(deps, network))
-    .map(network => {
-      const endpoints = deps.state.endpointsOfNetwork(network.id).map(endpoint => ({ endpoint }))
-      return { network, endpoints }
-    })
+  deps.state.networks().flatMap(network => wantedNetwork(deps, network) ?? [])
 
-async function insideSteps(deps: EndpointDeps): Promise<Step[]> {
-  return deps.state.sandboxes().flatMap(sandbox => {
+/** undefined: nothing of it should be here. */
+export function wantedNetwork(deps: EndpointDeps, network: Network): WantedNetwork | undefined {
+  if (!isPresent(deps, network)) return undefined
+  const endpoints = deps.state.endpointsOfNetwork(network.id).filter(hasJoined)
+  return { network, endpoints: endpoints.map(endpoint => ({ endpoint })) }
+}
+
+/** Or has been: after dockerd's Leave the link stays until DeleteEndpoint. Until then there is nothing of it. */
+const hasJoined = ({ state, sandboxKey }: Endpoint): boolean => state === 'joined' || sandboxKey !== undefined
+
+export async function insideSteps(deps: EndpointDeps, sandboxes = deps.state.sandboxes()): Promise<Step[]> {
+  return sandboxes.flatMap(sandbox => {
     if (sandbox.shares !== undefined || !deps.namespaces.exists(sandbox.netns)) return []
     const endpoints = attached(deps, sandbox)
     // in a dry run a missing link is still missing here, and has been told of already

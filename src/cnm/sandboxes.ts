@@ -41,10 +41,20 @@ export async function createSandbox(deps: EndpointDeps, spec: SandboxSpec): Prom
 async function make(deps: EndpointDeps, sandbox: Sandbox): Promise<Sandbox> {
   if (deps.namespaces.exists(sandbox.netns)) throw conflict(`network namespace ${sandbox.netns} exists already`)
   return await withUndo(async undo => {
-    undo.add('forget the intent', () => deps.state.forgetIntent(sandbox))
-    await deps.state.intendSandbox(sandbox)
-    deps.namespaces.create(sandbox)
-    undo.add(`delete namespace ${sandbox.netns}`, () => deps.namespaces.delete(sandbox))
+    let isOurs = true
+    // forgotten only once the namespace is gone: until then the intent says whose it is
+    undo.add(`delete namespace ${sandbox.netns}`, async () => {
+      deps.state.intents.abandon(sandbox)
+      if (isOurs) deps.namespaces.delete(sandbox)
+      await deps.state.intents.forget(sandbox)
+    })
+    await deps.state.intents.add(sandbox)
+    try {
+      deps.namespaces.create(sandbox)
+    } catch (error) {
+      isOurs = kindOf(error) !== 'Conflict'
+      throw error
+    }
     return await remember(deps, sandbox)
   })
 }

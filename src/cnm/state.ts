@@ -3,6 +3,7 @@ import { absent, type Condition, del, type Operation, put, type Store, StoreConf
 import { withUndo } from '../undo.js'
 import type { Change } from './changes.js'
 import type { Cluster } from './cluster.js'
+import { intentKey, SandboxIntents } from './intents.js'
 import { KeptPorts, type LivePorts } from './kept-ports.js'
 import { byAge, byName, find } from './lookup.js'
 import type { Endpoint, Network, Peer, PortSpec, Sandbox } from './types.js'
@@ -12,7 +13,6 @@ const key = {
   networkName: (name: string) => `network-name/${name}`,
   sandbox: (id: string) => `sandbox/${id}`,
   sandboxName: (name: string) => `sandbox-name/${name}`,
-  sandboxIntent: (id: string) => `sandbox-intent/${id}`,
   endpoint: (endpoint: Endpoint) => `endpoint/${endpoint.networkId}/${endpoint.id}`,
 }
 
@@ -27,15 +27,16 @@ export class State {
   readonly #sandboxes = new Map<string, Sandbox>()
   readonly #endpoints = new Map<string, Endpoint>()
   readonly #keptPorts = new KeptPorts()
-  /** intents of this process, which are no leftovers */
-  readonly #intended = new Set<string>()
+  readonly intents: SandboxIntents
 
   readonly #listeners: ((change: Change) => void)[] = []
 
   constructor(
     readonly store: Store,
     readonly cluster?: Cluster,
-  ) {}
+  ) {
+    this.intents = new SandboxIntents(store)
+  }
 
   /** Be told of every change, right after both the store and the copy have it. The listener must not throw. */
   onCommit(listener: (change: Change) => void): void {
@@ -173,29 +174,11 @@ export class State {
     const gone = this.livePorts().filter(({ networkId }) => networkId === network.id)
     const forgotten = gone.map(of => ({ ...of, ports: [] }))
     const own = global ? [] : [del(key.networkName(network.name)), del(key.network(network.id))]
-    await this.store.txn([], [...own, ...this.#keptPorts.operations(forgotten)])
+    const operations = [...own, ...this.#keptPorts.operations(forgotten)]
+    if (operations.length > 0) await this.store.txn([], operations)
     this.#keptPorts.commit(forgotten)
     this.#networks.delete(network.id)
     this.#changed({ of: 'network', before: network })
-  }
-
-  /**
-   * Say that a namespace is about to be made: a namespace bears no mark of ours, so without this nobody could tell after a
-   * crash whose it is. Ends with createSandbox or forgetIntent.
-   */
-  async intendSandbox(sandbox: Sandbox): Promise<void> {
-    this.#intended.add(sandbox.id)
-    await this.store.txn([], [put(key.sandboxIntent(sandbox.id), sandbox)])
-  }
-
-  async forgetIntent(sandbox: Sandbox): Promise<void> {
-    await this.store.txn([], [del(key.sandboxIntent(sandbox.id))])
-  }
-
-  /** What was about to be made when an earlier daemon died. */
-  async sandboxIntents(): Promise<Sandbox[]> {
-    const { entries } = await this.store.list<Sandbox>('sandbox-intent/')
-    return entries.map(entry => entry.value).filter(({ id }) => !this.#intended.has(id))
   }
 
   async createSandbox(sandbox: Sandbox): Promise<void> {
@@ -203,7 +186,8 @@ export class State {
       [key.sandboxName(sandbox.name), { id: sandbox.id }],
       [key.sandbox(sandbox.id), sandbox],
     ]
-    await this.#create(`sandbox name ${sandbox.name} is taken`, entries, [key.sandboxIntent(sandbox.id)])
+    await this.#create(`sandbox name ${sandbox.name} is taken`, entries, [intentKey(sandbox)])
+    this.intents.abandon(sandbox)
     this.#sandboxes.set(sandbox.id, sandbox)
     this.#changed({ of: 'sandbox', after: sandbox })
   }

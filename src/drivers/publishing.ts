@@ -99,10 +99,10 @@ export function publishPorts(
       ...losses.filter(loss => loss !== own).map(loss => openedChange(loss.network, loss.endpoint, loss.bindings, [])),
       openedChange(network, own.endpoint, own.bindings, bindings),
     ]
-    await firewall.apply({
-      add: [...bindings.flatMap(bindingElements), ...changes.flatMap(({ add }) => add)],
-      delete: [...replaced.flatMap(bindingElements), ...changes.flatMap(change => change.delete)],
-    })
+    const come = [...bindings.flatMap(bindingElements), ...changes.flatMap(({ add }) => add)]
+    const gone = [...replaced.flatMap(bindingElements), ...changes.flatMap(change => change.delete)]
+    await firewall.apply({ add: come, delete: gone })
+    undo.add('have the firewall as it was', () => firewall.apply({ add: gone, delete: come }))
     await hostPorts.release(replaced, bindings)
     await flows.endReplaced(replaced, bindings)
     await flows.endEarlier(bindings, binding => hostPorts.hasDropped(binding))
@@ -129,6 +129,21 @@ export const endFlows = (
   network: PublishingNetwork,
   bindings: readonly PortBinding[],
 ): Promise<void> => flows.end(network.trusts ? [...bindings, ...bindings.map(directly)] : bindings)
+
+/** As they were before `revokePorts`. */
+export async function republishPorts(
+  { firewall, hostPorts }: DriverDeps,
+  network: PublishingNetwork,
+  endpoint: Endpoint,
+  bindings: readonly PortBinding[],
+): Promise<void> {
+  for (const binding of bindings) await hostPorts.hold(binding, endpoint.id)
+  const others = endpoint.bindings.filter(binding => !bindings.includes(binding))
+  await firewall.apply({
+    add: [...bindings.flatMap(bindingElements), ...opened(network, [...others, ...bindings])],
+    delete: [],
+  })
+}
 
 /** The host's ports of an endpoint that are not held: after a start of the daemon, all of them. */
 export const holdSteps = ({ hostPorts }: DriverDeps, endpoint: Endpoint): Step[] =>

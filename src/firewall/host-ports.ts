@@ -184,6 +184,21 @@ export class HostPorts {
     throw conflict(`no free port in ${formatRange(range)}/${protocol} on ${hostIps.join(' and ')}`)
   }
 
+  /** Let go of the ports that are held for none of these bindings; returns what they are, in words. `dryRun`: say it only. */
+  async releaseOthers(bindings: readonly PortBinding[], { dryRun }: { dryRun: boolean }): Promise<string[]> {
+    const wanted = new Map(
+      bindings.flatMap(b =>
+        portsOf(b).map(({ port, target }) => [`${keyOf(b.protocol, port)} ${b.hostIp}`, target] as const),
+      ),
+    )
+    const others = [...this.#held.values()].flat().filter(({ protocol, hostIp, port, target: has }) => {
+      const wants = wanted.get(`${keyOf(protocol, port)} ${hostIp}`)
+      return wants === undefined || has === undefined || !sameTarget(wants, has)
+    })
+    if (!dryRun) for (const { protocol, hostIp, port } of others) await this.#drop(protocol, hostIp, port)
+    return others.map(describe)
+  }
+
   /** Release everything: the daemon stops. */
   close(): void {
     this.#held.dropAll()

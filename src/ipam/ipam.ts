@@ -3,7 +3,7 @@ import { KeyedLock } from '../locks.js'
 import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
 import { allocation, dockerOwner, type Held, nameOwner, PoolBook, siblingOf } from './book.js'
 import { type DefaultPool, defaultPools, noPool, overlap, planPool, samePool } from './pools.js'
-import { addressKey, deletePoolRecords, guardKey, loadBooks, poolKey, rememberName } from './records.js'
+import { addressKey, deletePool, guardKey, loadBooks, poolKey, rememberName } from './records.js'
 import type { Addresses, AddressSpec, Allocation, Pool, PoolAdoption, PoolSpec } from './types.js'
 
 export { dockerOwner } from './book.js'
@@ -85,11 +85,9 @@ export class Ipam implements Addresses {
     return this.#locks.with(guardKey, async () => {
       const book = this.#books.get(poolId)
       if (!book || (onlyIfOwner !== undefined && book.pool.owner !== onlyIfOwner)) return
-      // The pool's key first: no address can be added after that, and load() removes what a crash leaves.
-      await this.#store.txn([], [del(poolKey(poolId))])
+      await deletePool(this.#store, poolId)
       this.#books.delete(poolId)
       book.close(this.#now())
-      await deletePoolRecords(this.#store, poolId)
     })
   }
 

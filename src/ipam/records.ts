@@ -70,15 +70,24 @@ export async function loadBooks(
   return loaded
 }
 
+/**
+ * Delete a pool and what lies under it: in one transaction, but for what is more than that holds, or comes at the last moment. No
+ * address can be added to a pool that is no more, and load() removes what a crash leaves.
+ */
+export async function deletePool(store: Store, poolId: string): Promise<void> {
+  const records = await keysOfPool(store, poolId)
+  await store.txn([], [poolKey(poolId), ...records.slice(0, deletesAtOnce)].map(del))
+  await deletePoolRecords(store, poolId)
+}
+
 /** Delete what lies under a pool, once the pool's own key is gone. */
 export async function deletePoolRecords(store: Store, poolId: string): Promise<void> {
-  for (const prefix of [addressPrefix, namePrefix]) {
-    const { entries } = await store.list(`${prefix}${poolId}/`)
-    await deleteKeys(
-      store,
-      entries.map(e => e.key),
-    )
-  }
+  await deleteKeys(store, await keysOfPool(store, poolId))
+}
+
+async function keysOfPool(store: Store, poolId: string): Promise<string[]> {
+  const lists = await Promise.all([addressPrefix, namePrefix].map(prefix => store.list(`${prefix}${poolId}/`)))
+  return lists.flatMap(({ entries }) => entries.map(({ key }) => key))
 }
 
 /** etcd takes 128 operations in a transaction unless told otherwise. */

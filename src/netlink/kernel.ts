@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { messageOf, NetError, unavailable } from '../errors.js'
+import { linkGroup } from '../marks.js'
 import { checkLinkName } from '../names.js'
 import { announcement } from './announcement.js'
 import { type Codec, decode, type ValueOf } from './codec.js'
@@ -11,7 +12,7 @@ import { PacketSocket } from './packet-socket.js'
 import { parseAddress, parseFdb, parseLink, parseNeighbour, parseRoute } from './parse.js'
 import { afOf, familyOf } from './prefix.js'
 import { listOf, type Requests, request, rtm, words } from './request.js'
-import { linkDeleteGroup, linkSet, tolerant } from './requests.js'
+import { linkDelete, linkDeleteGroup, linkSet, tolerant } from './requests.js'
 import { NetlinkSocket } from './socket.js'
 import {
   addressMessage,
@@ -81,8 +82,8 @@ export class Kernel {
   }
 
   /**
-   * Delete links off the main thread, absent ones included: `ip link set dev N group G` for each, then `ip link delete
-   * group G`, which waits one grace period for all. Calls made in the same tick, or while an earlier deletion waits, share one.
+   * Delete links off the main thread, absent ones included: `ip link delete dev N`; for several `ip link set dev N group G` for
+   * each, then `ip link delete group G`, which waits one grace period for all. Calls made in the same tick, or while an earlier deletion waits, share one.
    */
   deleteLinks(indexes: readonly number[]): Promise<void> {
     if (indexes.length === 0) return Promise.resolve()
@@ -100,10 +101,29 @@ export class Kernel {
   }
 
   async #deleteGroup(indexes: ReadonlySet<number>): Promise<void> {
+    const [only, ...others] = indexes
+    if (only !== undefined && others.length === 0)
+      return await this.applyAsync(tolerant(linkDelete({ index: only }), 'ENODEV'))
     // Any number that nobody else uses; the group lives for one grace period.
     const group = randomInt(0x4000_0000, 0x7fff_ffff)
     const marks = [...indexes].flatMap(index => linkSet({ index, group }))
-    await this.applyAsync(tolerant(marks, 'ENODEV'), tolerant(linkDeleteGroup(group), 'ENODEV'))
+    try {
+      await this.applyAsync(tolerant(marks, 'ENODEV'), tolerant(linkDeleteGroup(group), 'ENODEV'))
+    } catch (error) {
+      try {
+        this.#giveBackGroup(indexes, group)
+      } catch {
+        // what is to be told is the first failure
+      }
+      throw error
+    }
+  }
+
+  /** Links that could not be deleted bear their mark again: the group, where there is no alias. */
+  #giveBackGroup(indexes: ReadonlySet<number>, group: number): void {
+    const left = [...indexes].flatMap(index => this.link(index) ?? []).filter(link => link.group === group)
+    const marks = left.flatMap(({ index, alias }) => linkSet({ index, group: alias === undefined ? linkGroup : 0 }))
+    this.apply(tolerant(marks, 'ENODEV'))
   }
 
   /**
@@ -215,6 +235,29 @@ export class Kernel {
     const ask = neighbourList(op, afBridge, index ?? 0, 0, { master })
     const all = absentIs([], ['ENODEV'], () => this.#dump(ask, neighbourMessage, parseFdb))
     return all.filter(entry => index === undefined || entry.index === index)
+  }
+
+  /** `bridge fdb get MAC dev INDEX [self | master]`: of several destinations the first; undefined when there is none. */
+  fdbEntry(index: number, mac: string, { self }: { self: boolean }): FdbEntry | undefined {
+    const flags = self ? neighbourFlags.self : neighbourFlags.master
+    const op = words(`bridge fdb get ${mac}`, { dev: index, self, master: !self })
+    return this.#one(neighbourList(op, afBridge, index, flags, { lladdr: mac }), parseFdb)
+  }
+
+  /** `ip neighbour get ADDRESS dev INDEX`; undefined when there is none. */
+  neighbour(index: number, address: string): Neighbour | undefined {
+    const op = words(`ip neighbour get ${address}`, { dev: index })
+    const family = afOf(address.includes(':') ? 6 : 4)
+    return this.#one(neighbourList(op, family, index, 0, { dst: address }), parseNeighbour)
+  }
+
+  #one<T>(
+    ask: ReturnType<typeof request>,
+    parse: (message: ValueOf<typeof neighbourMessage>) => T | undefined,
+  ): T | undefined {
+    return absentIs(undefined, ['ENOENT', 'ENODEV'], () =>
+      this.socket.get(ask, (bytes, start, end) => parse(decode(neighbourMessage, bytes, start, end))),
+    )
   }
 
   #dump<M, T>(ask: ReturnType<typeof request>, codec: Codec<M>, parse: (message: M) => T | undefined): T[] {

@@ -48,7 +48,7 @@ export class KernelNamespaces implements Namespaces {
       files.write('hosts', hostsText(sandbox, []))
       files.write('resolv.conf', resolvConfText(sandbox))
     } catch (error) {
-      deleteNetns(sandbox.netns)
+      this.delete(sandbox)
       throw error
     } finally {
       netns.close()

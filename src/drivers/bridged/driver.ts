@@ -11,7 +11,15 @@ import { diff } from '../../reconcile.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { forwardingSteps } from '../forwarding.js'
 import { isMarked, isMarkOf, markOf } from '../mark.js'
-import { endFlows, holdSteps, type PublishingNetwork, portElements, publishPorts, revokePorts } from '../publishing.js'
+import {
+  endFlows,
+  holdSteps,
+  type PublishingNetwork,
+  portElements,
+  publishPorts,
+  republishPorts,
+  revokePorts,
+} from '../publishing.js'
 import { networkRoutes } from '../routes.js'
 import { guardElements, refuseUnguarded, unguardedNotes } from './guard.js'
 import {
@@ -193,6 +201,10 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
 
   endFlows(network: Network<Options>, bindings: readonly PortBinding[]): Promise<void> {
     return endFlows(this.deps, this.publishing(network), bindings)
+  }
+
+  republish(network: Network<Options>, endpoint: Endpoint, bindings: readonly PortBinding[]): Promise<void> {
+    return republishPorts(this.deps, this.publishing(network), endpoint, bindings)
   }
 
   async plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]> {

@@ -18,7 +18,7 @@ export type BridgedNetwork = Network<BridgedOptions>
 /** What the bridge of a network should be. */
 export interface BridgeShape {
   name: string
-  /** absent: any, chosen when the bridge is made */
+  /** absent: one that follows from the network's id */
   mac?: string
   addresses: BridgeAddress[]
   /** of a new one */
@@ -50,9 +50,7 @@ export function bridgeSteps(
       linkAdd({
         kind: 'bridge',
         name,
-        // chosen by us: otherwise it would follow the lowest of the ports and change as they come and go. Always the same:
-        // when somebody has deleted the bridge and it is made again, sandboxes still know their gateway's address
-        mac: shape.mac ?? derivedMac(network.id, 'gateway'),
+        mac: macOf(network, shape),
         alias: markOf(network),
         bridge: { forwardDelay: 0, stpState: false, ...shape.settings },
       }),
@@ -91,10 +89,10 @@ function differences(
   }
   if (link.alias !== markOf(network))
     request(`set the alias of bridge ${name}`, linkSet({ index, alias: markOf(network) }))
-  if (shape.mac !== undefined && link.mac !== shape.mac)
-    request(`set MAC address ${shape.mac} on bridge ${name}`, linkSet({ index, mac: shape.mac }))
+  const mac = macOf(network, shape)
+  if (link.mac !== mac) request(`set MAC address ${mac} on bridge ${name}`, linkSet({ index, mac }))
   if (link.mtu !== mtu) request(`set MTU ${mtu} on bridge ${name}`, linkSet({ index, mtu }))
-  for (const [key, value] of Object.entries(bridgeSysctls(network, name)))
+  for (const [key, value] of Object.entries(bridgeSettings(network, name)))
     if (readSysctl(undefined, key) !== value)
       steps.push({ words: `set ${key} to ${value}`, apply: () => void writeSysctl(undefined, key, value) })
   // before the addresses: their routes need it
@@ -113,9 +111,15 @@ function differences(
   return steps
 }
 
+/**
+ * Chosen by us: otherwise it would follow the lowest of the ports and change as they come and go. Always the same: when somebody
+ * has deleted the bridge and it is made again, sandboxes still know their gateway's address.
+ */
+const macOf = (network: BridgedNetwork, { mac }: BridgeShape): string => mac ?? derivedMac(network.id, 'gateway')
+
 const keyOf = ({ address, deprecated = false }: BridgeAddress): string => `${address} ${deprecated}`
 
-function bridgeSysctls(network: BridgedNetwork, name: string): Record<string, string> {
+export function bridgeSettings(network: BridgedNetwork, name: string): Record<string, string> {
   const ipv6 = network.subnets.some(({ family }) => family === 6) && modeOf(network, 6) !== 'isolated'
   return {
     // lets the host reach ports published on 127.0.0.1; the ruleset drops such packets from anywhere else

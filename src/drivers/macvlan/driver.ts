@@ -184,16 +184,17 @@ class MacvlanDriver implements HostDriver<MacvlanOptions> {
 
 /** A namespace that is gone has taken its links with it. */
 async function deleteInside({ netns: path, ifname }: Place): Promise<void> {
-  let kernel: Kernel
+  let netns: Netns
   try {
-    const netns = openNetns(path)
-    try {
-      kernel = Kernel.open(netns)
-    } finally {
-      netns.close()
-    }
+    netns = openNetns(path)
   } catch {
     return
+  }
+  let kernel: Kernel
+  try {
+    kernel = Kernel.open(netns)
+  } finally {
+    netns.close()
   }
   try {
     const link = kernel.link(ifname)

@@ -76,7 +76,7 @@ function differences(kernel: Kernel, network: MacvlanNetwork, link: Link, endpoi
   const request = (words: string, requests: Requests): void => {
     steps.push({ words, apply: () => kernel.apply(requests) })
   }
-  for (const [key, value] of Object.entries(sysctls(network, name)))
+  for (const [key, value] of Object.entries(hostAccessSettings(network, name)))
     if (readSysctl(undefined, key) !== value)
       steps.push({ words: `set ${key} to ${value}`, apply: () => void writeSysctl(undefined, key, value) })
   // before the addresses: their routes need it
@@ -101,7 +101,7 @@ function routeSteps(kernel: Kernel, network: MacvlanNetwork, link: Link, endpoin
     steps.push({ words, apply: () => kernel.apply(requests) })
   }
   const plan = diff(
-    endpoints.filter(({ state }) => state === 'joined').flatMap(endpoint => routesTo(network, endpoint)),
+    endpoints.flatMap(endpoint => routesTo(network, endpoint)),
     kernel.routes({ index, protocol: routeProtocol }),
     { want: ({ destination }) => destination, have: ({ destination }) => destination },
     (want, have) => want.source === have.source,
@@ -113,7 +113,7 @@ function routeSteps(kernel: Kernel, network: MacvlanNetwork, link: Link, endpoin
   return steps
 }
 
-function sysctls(network: MacvlanNetwork, name: string): Record<string, string> {
+export function hostAccessSettings(network: MacvlanNetwork, name: string): Record<string, string> {
   const ipv6 = network.subnets.some(({ family }) => family === 6)
   return {
     // the host's other addresses are answered for where they are: the LAN must not find them at this link's MAC address

@@ -1,7 +1,7 @@
 import type { Step } from '../../cnm/driver.js'
 import type { Network } from '../../cnm/types.js'
 import { conflict, invalid, notFound, notImplemented } from '../../errors.js'
-import { shortId } from '../../names.js'
+import { derivedMac, shortId } from '../../names.js'
 import { suggestion } from '../../nearest.js'
 import type { Kernel } from '../../netlink/kernel.js'
 import { NetlinkError } from '../../netlink/netlink-error.js'
@@ -133,7 +133,11 @@ function isolatedSteps(kernel: Kernel, network: MacvlanNetwork): Step[] {
   const create = (): void => {
     const mtu = network.options.mtu || 1500
     const alias = markOf(network)
-    kernel.apply(linkAdd({ kind: 'veth', name, mtu, alias, peer: { name: peer, mtu } }))
+    const mac = (end: string) => derivedMac(network.id, end)
+    // the same whenever it is made again
+    kernel.apply(
+      linkAdd({ kind: 'veth', name, mtu, alias, mac: mac('parent'), peer: { name: peer, mtu, mac: mac('far end') } }),
+    )
     kernel.apply(linkSet({ name: peer, alias }))
     for (const step of [...deafSteps([name, peer]), ...ends(kernel, [name, peer])]) step.apply()
   }
@@ -149,16 +153,19 @@ const ends = (kernel: Kernel, names: readonly string[]): Step[] =>
   })
 
 /** What the sandboxes broadcast arrives at the unused end: the host must not answer there, or the network was not isolated. */
-function deafSteps(names: readonly string[]): Step[] {
-  const wanted = names.flatMap(name => [
-    [`net.ipv6.conf.${name}.disable_ipv6`, '1'] as const,
-    [`net.ipv4.conf.${name}.arp_ignore`, '8'] as const,
-    [`net.ipv4.conf.${name}.rp_filter`, '1'] as const,
-  ])
-  return wanted
+const deafSteps = (names: readonly string[]): Step[] =>
+  Object.entries(deafSettings(names))
     .filter(([key, value]) => readSysctl(undefined, key) !== value)
     .map(([key, value]) => ({ words: `set ${key} to ${value}`, apply: () => void writeSysctl(undefined, key, value) }))
-}
+
+export const deafSettings = (names: readonly string[]): Record<string, string> =>
+  Object.fromEntries(
+    names.flatMap(name => [
+      [`net.ipv6.conf.${name}.disable_ipv6`, '1'],
+      [`net.ipv4.conf.${name}.arp_ignore`, '8'],
+      [`net.ipv4.conf.${name}.rp_filter`, '1'],
+    ]),
+  )
 
 /** The links that were made for this network, to be deleted with it. A VLAN stays while another network is on it. */
 export function doomedLinks(kernel: Kernel, network: MacvlanNetwork, others: readonly MacvlanNetwork[]): Link[] {
