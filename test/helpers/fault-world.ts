@@ -95,7 +95,6 @@ export class FaultWorld {
       networks: () => cluster.networks(),
       networkKey: keys.network,
       clusterIdKey: keys.clusterId,
-      isUp: () => cluster.downBecause() === undefined,
       unreachable: () => cluster.unreachable(),
       hostSubnets,
       endpointName: async () => undefined,
