@@ -30,7 +30,7 @@ export function createDrivers(deps: DriverDeps): Drivers {
     },
     fixed: () => [...drivers].filter(([, driver]) => driver.fixed !== undefined).map(([type]) => type),
     async plan(wanted: readonly WantedNetwork[]): Promise<Step[]> {
-      const steps = await leftoverPorts(deps, wanted)
+      const steps = leftoverPorts(deps, wanted)
       for (const share of shares(drivers, wanted)) steps.push(...(await share.driver.plan(share.wanted)))
       steps.push(...leftoverLinks(deps, new Set(this.linkNames(wanted))), ...(await this.planFirewall(wanted)))
       return steps
@@ -85,12 +85,12 @@ function leftoverLinks(deps: DriverDeps, known: ReadonlySet<string>): Step[] {
 }
 
 /** Host ports that an operation held whose undoing failed. They go first: another endpoint may be waiting for them. */
-async function leftoverPorts({ hostPorts }: DriverDeps, wanted: readonly WantedNetwork[]): Promise<Step[]> {
+function leftoverPorts({ hostPorts }: DriverDeps, wanted: readonly WantedNetwork[]): Step[] {
   const bindings = wanted.flatMap(({ endpoints }) => endpoints.flatMap(({ endpoint }) => endpoint.bindings))
-  const others = await hostPorts.releaseOthers(bindings, { dryRun: true })
+  const others = hostPorts.releaseOthers(bindings, { dryRun: true })
   if (others.length === 0) return []
   const words = `release ${others.join(', ')}, which nothing publishes`
-  return [{ words, apply: () => hostPorts.releaseOthers(bindings, { dryRun: false }) }]
+  return [{ words, apply: () => void hostPorts.releaseOthers(bindings, { dryRun: false }) }]
 }
 
 /** The elements of the one table, for all drivers together: what no driver wants is a leftover. */

@@ -137,7 +137,7 @@ export async function republishPorts(
   endpoint: Endpoint,
   bindings: readonly PortBinding[],
 ): Promise<void> {
-  for (const binding of bindings) await hostPorts.hold(binding, endpoint.id)
+  for (const binding of bindings) await hostPorts.hold(binding, endpoint.id, bindings)
   const others = endpoint.bindings.filter(binding => !bindings.includes(binding))
   await firewall.apply({
     add: [...bindings.flatMap(bindingElements), ...opened(network, [...others, ...bindings])],

@@ -80,7 +80,11 @@ export class HeldPorts {
   }
 
   dropAll(): void {
-    this.drop([...this.#held.values()].flat())
+    this.drop(this.all())
+  }
+
+  all(): HeldPort[] {
+    return [...this.#held.values()].flat()
   }
 
   /** Somebody may take it in the instant that it is nobody's; then it is not held any more, as the next look at everything says. */
@@ -108,7 +112,7 @@ const none: readonly HeldPort[] = []
 /** One number is looked up quicker than words, of which a range has thousands. */
 const keyOf = ({ protocol, port }: Pick<PortPlace, 'protocol' | 'port'>): number =>
   protocols.indexOf(protocol) * 65_536 + port
-const describe = ({ protocol, hostIp, port }: PortPlace): string => `port ${port}/${protocol} on ${hostIp}`
+export const describe = ({ protocol, hostIp, port }: PortPlace): string => `port ${port}/${protocol} on ${hostIp}`
 
 /** What the system's error means to the user. */
 function explain(error: unknown, held: PortPlace, nameHolder: boolean): unknown {

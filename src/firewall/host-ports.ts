@@ -6,7 +6,7 @@ import { familyOf, isUnspecified } from '../ports/address.js'
 import { formatRange } from '../ports/spec.js'
 import { withUndo } from '../undo.js'
 import type { ProxyTarget } from './connections.js'
-import { type HeldPort, HeldPorts } from './held-ports.js'
+import { describe, type HeldPort, HeldPorts } from './held-ports.js'
 import { socketsFor } from './listener.js'
 
 export interface PortRequest {
@@ -185,17 +185,15 @@ export class HostPorts {
   }
 
   /** Let go of the ports that are held for none of these bindings; returns what they are, in words. `dryRun`: say it only. */
-  async releaseOthers(bindings: readonly PortBinding[], { dryRun }: { dryRun: boolean }): Promise<string[]> {
+  releaseOthers(bindings: readonly PortBinding[], { dryRun }: { dryRun: boolean }): string[] {
     const wanted = new Map(
-      bindings.flatMap(b =>
-        portsOf(b).map(({ port, target }) => [`${keyOf(b.protocol, port)} ${b.hostIp}`, target] as const),
-      ),
+      bindings.flatMap(b => portsOf(b).map(({ port, target }) => [describe({ ...b, port }), target] as const)),
     )
-    const others = [...this.#held.values()].flat().filter(({ protocol, hostIp, port, target: has }) => {
-      const wants = wanted.get(`${keyOf(protocol, port)} ${hostIp}`)
-      return wants === undefined || has === undefined || !sameTarget(wants, has)
+    const others = this.#held.all().filter(held => {
+      const target = wanted.get(describe(held))
+      return target === undefined || held.target === undefined || !sameTarget(target, held.target)
     })
-    if (!dryRun) for (const { protocol, hostIp, port } of others) await this.#drop(protocol, hostIp, port)
+    if (!dryRun) this.#held.drop(others)
     return others.map(describe)
   }
 

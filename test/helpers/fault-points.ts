@@ -85,7 +85,7 @@ vi.mock('../../src/firewall/runner.js', async original => {
 vi.mock('../../src/firewall/listener.js', async original => {
   const module = await original<typeof import('../../src/firewall/listener.js')>()
   const listen: typeof module.listen = request => {
-    faults.step(`bind ${request.hostIp} port ${request.port}/${request.protocol}`)
+    faults.step(`bind ${request.hostIps.join(' and ')} port ${request.port}/${request.protocol}`)
     return module.listen(request)
   }
   return { ...module, listen }

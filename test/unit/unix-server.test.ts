@@ -262,9 +262,10 @@ describe('closing', () => {
 
 it('takes a daemon that is stopped, its queue of connections full, for a live one', async () => {
   const path = join(dir, 'busy.sock')
-  const script = `require('net').createServer().listen({ path: ${JSON.stringify(path)}, backlog: 1 })`
+  const script = `require('net').createServer().listen({ path: ${JSON.stringify(path)}, backlog: 1 }, () => console.log('up'))`
   const child = spawn(process.execPath, ['-e', script])
-  while (!existsSync(path)) await delay(5)
+  // a socket that is bound and not yet listened on refuses
+  await once(child.stdout, 'data')
   child.kill('SIGSTOP')
   const queued = Array.from({ length: 4 }, () => connect(path).on('error', () => {}))
   try {
