@@ -5,7 +5,7 @@ import { deleteForeignAccept } from './foreign.js'
 import { withSpoofGuard } from './guarded.js'
 import { createIptablesFirewall, type Variant } from './iptables.js'
 import { tableNames } from './iptables-rules.js'
-import type { Runner } from './nft.js'
+import type { Nftables } from './nft.js'
 import { findProgram, runProgram } from './program.js'
 import { openRunner } from './runner.js'
 
@@ -19,7 +19,7 @@ export interface Backend {
   /** why the firewall has no spoof guard, as the end of a sentence; absent where it has one */
   unguarded?: string
   /** nftables for what is beside our rules: other programs' firewalls. Absent where there is none. */
-  runner?: Runner
+  runner?: Nftables
   /** nftables tables that have our rules: `inet tsnet` */
   tables: ReadonlySet<string>
   /** others have rules in these tables too */
@@ -46,7 +46,7 @@ export async function openBackend(choice: FirewallChoice): Promise<Backend> {
   }
 }
 
-const anyRunner = (): Promise<Runner | undefined> => openRunner().catch(() => undefined)
+const anyRunner = (): Promise<Nftables | undefined> => openRunner().catch(() => undefined)
 
 /** With the spoof guard, which nftables writes whoever writes the rules: iptables sees no frames. */
 async function guarded(backend: Backend): Promise<Backend> {
@@ -65,7 +65,7 @@ async function guarded(backend: Backend): Promise<Backend> {
 }
 
 /** Whether this kernel has tables for bridges: ours says so, or a chain that goes in the transaction in which it comes. */
-async function probeBridges(runner: Runner): Promise<void> {
+async function probeBridges(runner: Nftables): Promise<void> {
   const there = await runner.run(`list table bridge ${tableName}`).catch(() => undefined)
   if (there !== undefined) return
   const probe = `bridge ${tableName}_probe`
@@ -93,21 +93,21 @@ export async function loadRules(backend: Backend, former: BackendName = backend.
   }
 }
 
-function firewallOf(name: BackendName, runner: Runner | undefined): Firewall {
+function firewallOf(name: BackendName, runner: Nftables | undefined): Firewall {
   if (name !== 'nftables') return createIptablesFirewall(name === 'iptables-legacy' ? 'legacy' : 'nft')
   if (runner === undefined)
     throw unavailable('the rules were written with nftables until now, which does not work any more')
   return createFirewall(runner)
 }
 
-function nftables(runner: Runner): Backend {
+function nftables(runner: Nftables): Backend {
   const firewall = createFirewall(runner)
   const tables = new Set([`inet ${tableName}`])
   const close = () => runner.close()
   return { name: 'nftables', firewall, runner, tables, shared: false, priority: -10, untold: false, close }
 }
 
-function iptables(variant: Variant, runner: Runner | undefined): Backend {
+function iptables(variant: Variant, runner: Nftables | undefined): Backend {
   const all = ['ip', 'ip6'].flatMap(family => tableNames.map(table => `${family} ${table}`))
   return {
     name: `iptables-${variant}`,

@@ -23,7 +23,7 @@ const part = <T>(row: Part<T>): Part<T> => row
 const refuse = (value: unknown, rule: string) => invalid(`firewall: ${JSON.stringify(value)} is no ${rule}`)
 
 /** IP protocol numbers (/etc/protocols, which nft asks for names and a small host may lack). */
-const protocolNumbers: Record<Protocol, number> = { tcp: 6, udp: 17, sctp: 132 }
+export const protocolNumbers: Record<Protocol, number> = { tcp: 6, udp: 17, sctp: 132 }
 const protocols = Object.keys(protocolNumbers) as Protocol[]
 
 const isPort = (value: unknown): value is number =>
@@ -133,7 +133,7 @@ const parts = {
   rawSubnet6: part<string>(rawSubnet6),
 }
 
-type PartName = keyof typeof parts
+export type PartName = keyof typeof parts
 type ValueOf<P extends PartName> = (typeof parts)[P] extends Part<infer T> ? T : never
 interface SetShape {
   /** the table that it is in, by its family: absent, inet */
@@ -203,7 +203,7 @@ export type SetName = keyof typeof sets
 export const setNames = Object.keys(sets) as SetName[]
 /** Of our tables by the families that nftables has: the rules, and the spoof guard. */
 export type TableFamily = 'inet' | 'bridge'
-const shapeOf = (name: SetName): SetShape => sets[name]
+export const shapeOf = (name: SetName): SetShape => sets[name]
 /** Sets that only the spoof guard has. */
 export type GuardSetName = { [S in SetName]: (typeof sets)[S] extends { family: 'bridge' } ? S : never }[SetName]
 export const tableOf = (name: SetName): TableFamily => shapeOf(name).family ?? 'inet'

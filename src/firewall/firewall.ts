@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { KeyedLock } from '../locks.js'
+import type { ElementsChange } from '../netlink/nft-elements.js'
+import { elementBytes } from './element-bytes.js'
 import {
   type Element,
   formatElement,
@@ -13,7 +15,7 @@ import {
   tableName,
   tableOf,
 } from './elements.js'
-import { NftError, type Runner } from './nft.js'
+import { type Nftables, NftError } from './nft.js'
 import { parseTable, rulesOf, type TableState } from './table.js'
 
 /** A nftables table of ours, `table inet tsnet`, as data: the rules never change, only the elements of its sets and maps do. */
@@ -58,19 +60,18 @@ const rules = staticTable('inet', './ruleset.nft')
 const spoofGuard = staticTable('bridge', './spoof-guard.nft')
 
 /** The rules themselves: `table inet tsnet`. */
-export const createFirewall = (runner: Runner): Firewall => createTable(runner, rules)
+export const createFirewall = (runner: Nftables): Firewall => createTable(runner, rules)
 /** Who may send what on our bridges: `table bridge tsnet`. */
-export const createSpoofGuard = (runner: Runner): Firewall => createTable(runner, spoofGuard)
+export const createSpoofGuard = (runner: Nftables): Firewall => createTable(runner, spoofGuard)
 
 /** The real one. Transactions take turns. */
-function createTable(runner: Runner, table: StaticTable): Firewall {
+function createTable(runner: Nftables, table: StaticTable): Firewall {
   const { family, ruleset, marker } = table
   const name = `${family} ${tableName}`
   /** `add` first, because deleting what is not there is an error (nft has `destroy` from 1.0.7 on). */
   const deleteTable = `add table ${name}\ndelete table ${name}\n`
   const lock = new KeyedLock()
   const oneAtATime = <T>(work: () => Promise<T>): Promise<T> => lock.with(tableName, work)
-  const commands = (verb: 'add' | 'delete', elements: readonly Element[]) => elementCommands(name, verb, elements)
 
   /** undefined: there is no such table. */
   async function read(): Promise<TableState | undefined> {
@@ -87,7 +88,9 @@ function createTable(runner: Runner, table: StaticTable): Firewall {
     const have = await read()
     if (have && faultsOf(table, have).length === 0) return { created: false }
     const elements = keep ?? have?.elements ?? []
-    await runner.run(`${deleteTable}${ruleset}\nadd set ${name} ${marker} { type mark; }\n${commands('add', elements)}`)
+    await runner.run(
+      `${deleteTable}${ruleset}\nadd set ${name} ${marker} { type mark; }\n${elementCommands(name, elements)}`,
+    )
     const now = await read()
     const faults = now ? faultsOf(table, now) : ['no table']
     if (faults.length > 0) throw new NftError(`the table loaded differs from what was asked for: ${faults.join('; ')}`)
@@ -97,14 +100,14 @@ function createTable(runner: Runner, table: StaticTable): Firewall {
   async function apply(change: FirewallChange): Promise<void> {
     if (change.add.length + change.delete.length === 0) return
     try {
-      await runner.run(commands('delete', change.delete) + commands('add', change.add))
+      runner.change(changesOf(family, change))
     } catch (error) {
       // Something is there already, or is not: only then is it worth looking, which costs what the table holds.
       const have = await read()
       if (!have) throw error
       const { stale, missing } = difference(change, have.elements)
       if (stale.length === change.delete.length && missing.length === change.add.length) throw error
-      await runner.run(commands('delete', stale) + commands('add', missing))
+      runner.change(changesOf(family, { add: missing, delete: stale }))
     }
   }
 
@@ -131,14 +134,32 @@ function faultsOf({ marker, ruleset }: StaticTable, have: TableState): string[] 
   return faults
 }
 
-/** `add element inet tsnet publish4_any { 6 . 8080 : 10.30.0.2 . 80, ... }`, a line for each set concerned. */
-function elementCommands(table: string, verb: 'add' | 'delete', elements: readonly Element[]): string {
-  const bySet = new Map<string, Set<string>>()
+/** Elements by their set, each once, with nft's text for it. */
+function bySet(elements: readonly Element[], format: (element: Element) => string): Map<SetName, Map<string, Element>> {
+  const sets = new Map<SetName, Map<string, Element>>()
   for (const element of elements) {
-    const texts = bySet.get(element.set) ?? new Set()
-    bySet.set(element.set, texts.add(verb === 'add' ? formatElement(element) : formatKey(element)))
+    const those = sets.get(element.set) ?? new Map()
+    sets.set(element.set, those.set(format(element), element))
   }
-  return [...bySet].map(([set, texts]) => `${verb} element ${table} ${set} { ${[...texts].join(', ')} }\n`).join('')
+  return sets
+}
+
+const command = (verb: 'add' | 'delete', table: string, set: SetName, texts: Iterable<string>): string =>
+  `${verb} element ${table} ${set} { ${[...texts].join(', ')} }`
+
+/** `add element inet tsnet publish4_any { 6 . 8080 : 10.30.0.2 . 80, ... }`, a line for each set concerned. */
+const elementCommands = (table: string, elements: readonly Element[]): string =>
+  [...bySet(elements, formatElement)].map(([set, those]) => `${command('add', table, set, those.keys())}\n`).join('')
+
+/** A change as the kernel takes it: the deletes, by key, then the adds. */
+function changesOf(family: TableFamily, change: FirewallChange): ElementsChange[] {
+  const changes = (verb: 'add' | 'delete', format: (element: Element) => string) =>
+    [...bySet(change[verb], format)].map(([set, those]) => ({
+      op: command(verb, `${family} ${tableName}`, set, those.keys()),
+      ...{ verb, family, table: tableName, set },
+      elements: [...those.values()].flatMap(elementBytes),
+    }))
+  return [...changes('delete', formatKey), ...changes('add', formatElement)]
 }
 
 /** What of a change is still to be done; a key that is there with another value is deleted before it is added. */

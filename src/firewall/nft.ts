@@ -1,3 +1,5 @@
+import type { ElementsChange } from '../netlink/nft-elements.js'
+
 /** Whatever can run nft commands in the daemon's network namespace: the library in this process, or its twin, the `nft` program. */
 export interface Runner {
   readonly name: 'libnftables' | 'nft'
@@ -7,6 +9,12 @@ export interface Runner {
    */
   run(commands: string): Promise<string>
   close(): void
+}
+
+/** The same, with a quicker way for elements. */
+export interface Nftables extends Runner {
+  /** Elements of sets and maps, in this order, as one transaction: costs what they are, whatever there is. Throws NftError. */
+  change(changes: readonly ElementsChange[]): void
 }
 
 /** nft refused. The message is the first thing that it said and the command that it said it of; it goes on, often about the same. */

@@ -160,6 +160,18 @@ export const asciiz: Codec<string> = {
   },
 }
 
+/** A string in so many bytes, the rest of them zeros. */
+export const text = (size: number): Fixed<string> =>
+  map(
+    octets(size),
+    value => {
+      const whole = Buffer.alloc(size)
+      if (whole.write(value) < Buffer.byteLength(value)) throw new RangeError(`"${value}" is over ${size} bytes`)
+      return whole
+    },
+    raw => asciiz.get(Buffer.from(raw), 0, size),
+  )
+
 type Fields = readonly (readonly [string, Fixed<any>])[]
 type StructOf<F extends Fields> = {
   [E in F[number] as E[0] extends `_${string}` ? never : E[0]]: ValueOf<E[1]>

@@ -12,14 +12,18 @@ export class NetlinkError extends Error {
   readonly text: string | undefined
   /** where in the request the offending attribute stands */
   readonly offset: number | undefined
+  /** the message without the command */
+  readonly reason: string
   constructor(
     /** the command that does the same: `ip link add name web type bridge` */
     readonly op: string,
     { errno, text, offset }: Failure,
   ) {
     const code = errnoName(errno)
-    const reason = ourWords[code] ?? strerror(errno)
-    super(`${op}: ${text ? `${text} (${reason})` : reason}`)
+    const words = ourWords[code] ?? strerror(errno)
+    const reason = text ? `${text} (${words})` : words
+    super(`${op}: ${reason}`)
+    this.reason = reason
     this.code = code
     this.errno = errno
     this.text = text

@@ -14,6 +14,7 @@ const netlinkRoute = 0
 const solNetlink = 270
 const solSocket = 1
 const soRcvbufForce = 33
+const soSndbufForce = 32
 const addMembership = 1
 const capAck = 10
 const extAck = 11
@@ -115,6 +116,34 @@ export class NetlinkSocket {
     })
     this.#tail = turn.catch(() => undefined)
     return turn
+  }
+
+  /**
+   * Send requests in one piece, of which the kernel does all or nothing, as nfnetlink does with a batch. Returns why it did not.
+   * Those who cannot be answered because the answers have no room are ENOBUFS, thrown: what was done then is not known.
+   */
+  transact(requests: readonly Request[]): NetlinkError[] {
+    const sequence = this.#next(requests.length)
+    const size = requests.reduce((sum, { body }) => sum + frameSize(body), 0)
+    const bytes = size <= this.#sent.length ? this.#sent : Buffer.alloc(size)
+    if (size > this.#sent.length) setsockopt(this.fd, solSocket, soSndbufForce, [size], 4)
+    const frames = requests.map(({ type, flags, body }) => ({ type, flags: flags | nlmRequest, body }))
+    send(this.fd, bytes, writeFrames(bytes, frames, sequence), 0)
+    const failures: NetlinkError[] = []
+    try {
+      // without NLM_F_ACK only failures are told, and they have been when the send returns
+      for (;;)
+        for (const message of this.#receive()) {
+          const request = requests[message.sequence - sequence]
+          if (request === undefined || message.what !== 'ack' || message.failure === undefined) continue
+          failures.push(new NetlinkError(request.op, message.failure))
+        }
+    } catch (error) {
+      if (!hasCode(error, 'EAGAIN')) throw error
+    }
+    // the first and the last say only that it is one batch
+    for (const request of requests.slice(1, -1)) debugRequest(request, failures[0])
+    return failures
   }
 
   /** Resolves when every exchangeAsync so far has ended. */

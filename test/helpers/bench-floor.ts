@@ -1,7 +1,9 @@
 import { libnftablesRunner } from '../../src/firewall/libnftables.js'
-import type { Runner } from '../../src/firewall/nft.js'
+import { ip4 } from '../../src/netlink/address-codecs.js'
+import { be16, encode, pad, struct, u8 } from '../../src/netlink/codec.js'
 import { Kernel } from '../../src/netlink/kernel.js'
 import { inNetns, openNetns } from '../../src/netlink/netns.js'
+import { NftElements } from '../../src/netlink/nft-elements.js'
 import { addressAdd, linkAdd, linkDelete, linkSet, routeReplace } from '../../src/netlink/requests.js'
 
 /**
@@ -13,7 +15,7 @@ export class Floor {
 
   private constructor(
     readonly kernel: Kernel,
-    readonly nft: Runner,
+    readonly elements: NftElements,
   ) {
     kernel.apply(linkAdd({ kind: 'bridge', name: 'floor0', up: true, bridge: { forwardDelay: 0, stpState: false } }))
     this.#bridge = kernel.link('floor0')!.index
@@ -25,11 +27,13 @@ export class Floor {
     const netns = openNetns(`/proc/${pid}/ns/net`)
     try {
       const nft = inNetns(netns, () => libnftablesRunner())
+      const elements = inNetns(netns, () => NftElements.open())
       await nft.run(`table inet floor {
         map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
         chain nat { type nat hook prerouting priority dstnat; dnat ip to meta l4proto . th dport map @published; }
       }`)
-      return new Floor(Kernel.open(netns), nft)
+      nft.close()
+      return new Floor(Kernel.open(netns), elements)
     } finally {
       netns.close()
     }
@@ -62,18 +66,37 @@ export class Floor {
     } finally {
       netns.close()
     }
-    await this.nft.run(`add element inet floor published { 6 . ${30_000 + i} : ${addressOf(i)} . 80 }`)
+    this.#publish('add', i)
   }
 
   async detach(i: number): Promise<void> {
-    await this.nft.run(`delete element inet floor published { 6 . ${30_000 + i} }`)
+    this.#publish('delete', i)
     this.kernel.apply(linkDelete({ name: `floor${i}x` }))
   }
 
+  #publish(verb: 'add' | 'delete', i: number): void {
+    const key = encode(portKey, { protocol: 6, port: 30_000 + i })
+    const value = encode(portValue, { address: addressOf(i), port: 80 })
+    const published = { family: 'inet', table: 'floor', set: 'published' }
+    this.elements.apply([{ op: `${verb} element`, verb, ...published, elements: [{ key, value }] }])
+  }
+
   close(): void {
-    this.nft.close()
+    this.elements.close()
     this.kernel.close()
   }
 }
+
+const portKey = struct([
+  ['protocol', u8],
+  ['_register', pad(3)],
+  ['port', be16],
+  ['_register2', pad(2)],
+])
+const portValue = struct([
+  ['address', ip4],
+  ['port', be16],
+  ['_register', pad(2)],
+])
 
 const addressOf = (i: number): string => `10.86.${1 + (i >> 7)}.${1 + (i & 127)}`

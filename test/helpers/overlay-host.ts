@@ -11,7 +11,7 @@ import { Flows } from '../../src/firewall/flows.js'
 import { ensureForeignAccept } from '../../src/firewall/foreign.js'
 import { withSpoofGuard } from '../../src/firewall/guarded.js'
 import { HostPorts } from '../../src/firewall/host-ports.js'
-import type { Runner } from '../../src/firewall/nft.js'
+import type { Nftables } from '../../src/firewall/nft.js'
 import { openRunner } from '../../src/firewall/runner.js'
 import { noLog } from '../../src/log.js'
 import { hostMacOf } from '../../src/names.js'
@@ -36,7 +36,7 @@ export class OverlayHost {
   readonly endpoints = new Map<string, { network: OverlayNetwork; wiring: Wiring; netns: string }>()
   driver!: Driver<OverlayOptions>
   firewall!: Firewall
-  runner!: Runner
+  runner!: Nftables
   plan!: (wanted: readonly WantedNetwork[]) => Promise<Step[]>
   vtep: string | undefined
   close: () => Promise<void> = async () => undefined

@@ -4,7 +4,7 @@ import type { Element } from '../../src/firewall/elements.js'
 import { createSpoofGuard } from '../../src/firewall/firewall.js'
 import { withSpoofGuard } from '../../src/firewall/guarded.js'
 import { createIptablesFirewall, type Variant } from '../../src/firewall/iptables.js'
-import type { Runner } from '../../src/firewall/nft.js'
+import type { Nftables } from '../../src/firewall/nft.js'
 import { openRunner } from '../../src/firewall/runner.js'
 import { enterNetnsForGood, openNetns } from '../../src/netlink/netns.js'
 import { firewallContract, oneOfEachRule as oneOfEach } from '../helpers/firewall-contract.js'
@@ -12,7 +12,7 @@ import { makeNetns, needRoot, netnsPath, removeNetns, sweep } from '../helpers/n
 
 const prefix = 'tst-ipt'
 let netns: string
-let runner: Runner
+let runner: Nftables
 
 beforeAll(async () => {
   needRoot()

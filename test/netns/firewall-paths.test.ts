@@ -2,14 +2,14 @@ import { execFileSync } from 'node:child_process'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createFirewall } from '../../src/firewall/firewall.js'
 import { deleteForeignAccept, ensureForeignAccept } from '../../src/firewall/foreign.js'
-import type { Runner } from '../../src/firewall/nft.js'
+import type { Nftables } from '../../src/firewall/nft.js'
 import { openRunner } from '../../src/firewall/runner.js'
 import { noLog } from '../../src/log.js'
 import { firewallPaths, type PathSuite } from '../helpers/firewall-path-suite.js'
 import { out4 } from '../helpers/firewall-paths.js'
 import { run } from '../helpers/netns.js'
 
-let runner: Runner
+let runner: Nftables
 afterAll(() => runner?.close())
 
 firewallPaths(async () => {

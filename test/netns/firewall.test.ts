@@ -1,10 +1,10 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { Element } from '../../src/firewall/elements.js'
+import { type Element, formatElement, tableOf } from '../../src/firewall/elements.js'
 import { createFirewall as createRules, createSpoofGuard } from '../../src/firewall/firewall.js'
 import { deleteForeignAccept, ensureForeignAccept } from '../../src/firewall/foreign.js'
 import { withSpoofGuard } from '../../src/firewall/guarded.js'
-import type { Runner } from '../../src/firewall/nft.js'
+import type { Nftables } from '../../src/firewall/nft.js'
 import { nftExecRunner } from '../../src/firewall/nft-exec.js'
 import { openRunner } from '../../src/firewall/runner.js'
 import { noLog } from '../../src/log.js'
@@ -14,8 +14,8 @@ import { makeNetns, needRoot, netnsPath, removeNetns, sweep } from '../helpers/n
 
 const prefix = 'tst-nft'
 let netns: string
-let library: Runner
-let program: Runner
+let library: Nftables
+let program: Nftables
 
 beforeAll(async () => {
   needRoot()
@@ -40,7 +40,7 @@ const judged = (): string =>
     .join('')
 
 /** All that nftables has of ours. */
-const createFirewall = (runner: Runner) => withSpoofGuard(createRules(runner), createSpoofGuard(runner))
+const createFirewall = (runner: Nftables) => withSpoofGuard(createRules(runner), createSpoofGuard(runner))
 
 firewallContract('libnftables', () => createFirewall(library))
 firewallContract('the nft program', () => createFirewall(program))
@@ -61,6 +61,42 @@ describe('the table in the kernel', () => {
     }
     expect(results[0]).toContain('chain forward')
     expect(results[0]).toBe(results[1])
+  })
+
+  it('is the same whether libnftables or we tell the kernel of elements, and each deletes what the other added', async () => {
+    const edges: Element[] = [
+      { set: 'snat4', subnet: '255.255.255.254/31', hostIp: '192.0.2.2' },
+      { set: 'snat4', subnet: '0.0.0.0/8', hostIp: '192.0.2.3' },
+      { set: 'snat6', subnet: 'ffff::/16', hostIp: '2001:db8::2' },
+      { set: 'publish4_any_range', protocol: 'udp', ports: { first: 0, last: 65535 }, containerIp: '10.20.0.2' },
+      { set: 'own_net6', link: 'br-all', subnet: '::/0' },
+    ]
+    const all = [...oneOfEach, ...edges]
+    const firewall = createFirewall(library)
+    // nft puts elements in order before it adds them
+    const inOrder = (elements: unknown[]) => elements.map(each => JSON.stringify(each)).sort()
+    const listed = () =>
+      ['inet', 'bridge'].map(family => {
+        const rows = JSON.parse(nft('-j', 'list', 'table', family, 'tsnet')) as {
+          nftables: { set?: object; map?: object }[]
+        }
+        const sets = rows.nftables.flatMap(({ set, map }) => set ?? map ?? [])
+        return JSON.stringify(sets, (key, value) =>
+          key === 'handle' ? undefined : key === 'elem' ? inOrder(value) : value,
+        )
+      })
+    const commands = (verb: string) =>
+      all.map(each => `${verb} element ${tableOf(each.set)} tsnet ${each.set} { ${formatElement(each)} }\n`).join('')
+    await firewall.ensure()
+    const empty = judged()
+    await firewall.apply({ add: all, delete: [] })
+    const ours = listed()
+    await library.run(commands('delete'))
+    expect(judged()).toBe(empty)
+    await library.run(commands('add'))
+    expect(listed()).toEqual(ours)
+    await firewall.apply({ add: [], delete: all })
+    expect(judged()).toBe(empty)
   })
 
   it('is all that is left alone or taken away: tables of others stay', async () => {

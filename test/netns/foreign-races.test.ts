@@ -1,7 +1,7 @@
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { ForwardedBridge } from '../../src/cnm/types.js'
 import { ForeignFirewalls } from '../../src/firewall/foreign.js'
-import type { Runner } from '../../src/firewall/nft.js'
+import type { Nftables } from '../../src/firewall/nft.js'
 import { openRunner } from '../../src/firewall/runner.js'
 import { noLog } from '../../src/log.js'
 import { enterNetnsForGood, openNetns } from '../../src/netlink/netns.js'
@@ -11,7 +11,7 @@ import { makeNetns, needRoot, netnsPath, removeNetns, run, sweep } from '../help
 
 const prefix = 'tst-for'
 let netns: string
-let runner: Runner
+let runner: Nftables
 let foreign: ForeignFirewalls
 
 beforeAll(() => {

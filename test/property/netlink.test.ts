@@ -1,4 +1,5 @@
 import fc from 'fast-check'
+import { Address6 } from 'ip-address'
 import { describe, expect, test } from 'vitest'
 import { ip, ip4, ip6, mac } from '../../src/netlink/address-codecs.js'
 import { type Codec, DecodeError, decode, encode } from '../../src/netlink/codec.js'
@@ -212,6 +213,25 @@ describe('what is encoded decodes to itself', () => {
     fc.assert(
       fc.property(values, value => {
         expect(decode(codec, encode(codec, value))).toEqual(value)
+      }),
+      runs,
+    )
+  })
+
+  test('an IPv6 address is read and written as a library of others does', () => {
+    // zeros in runs, as real addresses have them
+    const octet = fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, u8)
+    const sixteen = fc.array(octet, { minLength: 16, maxLength: 16 })
+    fc.assert(
+      fc.property(sixteen, bytes => {
+        expect(decode(ip6, Buffer.from(bytes))).toBe(Address6.fromUnsignedByteArray(bytes).correctForm())
+      }),
+      runs,
+    )
+    fc.assert(
+      fc.property(fc.ipV6(), address => {
+        const bytes = new Address6(address).toUnsignedByteArray()
+        expect([...encode(ip6, address)]).toEqual([...Array<number>(16 - bytes.length).fill(0), ...bytes])
       }),
       runs,
     )
