@@ -191,7 +191,7 @@ async function build(
       : kernel
           .links({ kind: 'bridge' })
           .filter(isMarked)
-          .map(({ name }) => ({ name, published: [4, 6], direct: [] }))
+          .map(({ name }) => ({ name, published: [4, 6], direct: [], doors: [] }))
   }
   const watch = watchHost({
     look: async () => {

@@ -12,6 +12,23 @@ export interface ForwardedBridge {
   published: readonly Family[]
   /** families in which endpoints are reached at their own addresses */
   direct: readonly Family[]
+  /** nothing goes out, nobody outside comes in: only the doors matter */
+  internal?: boolean
+  doors: readonly HostDoor[]
+}
+
+/** What of a network comes to the host itself, whose firewall has to let it in. */
+export interface HostDoor {
+  /** `the resolver at 10.30.0.1` */
+  what: string
+  family: Family
+  protocol: 'tcp' | 'udp'
+  /** absent: many */
+  port?: number
+  /** the link by which it comes */
+  link: string
+  /** the address that it comes to; absent: one of the host's */
+  address?: string
 }
 
 /** One address pool of a network. */

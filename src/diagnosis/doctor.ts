@@ -8,7 +8,8 @@ import type { State } from '../cnm/state.js'
 import type { Family } from '../cnm/types.js'
 import { isMarked } from '../drivers/mark.js'
 import { messageOf } from '../errors.js'
-import { foreignChains, obstaclesOf } from '../firewall/foreign-nft.js'
+import { passedChains } from '../firewall/foreign.js'
+import { obstaclesOf } from '../firewall/foreign-nft.js'
 import { openRunner } from '../firewall/runner.js'
 import { Kernel } from '../netlink/kernel.js'
 import { currentNetns } from '../netlink/netns.js'
@@ -90,6 +91,7 @@ export function examine(deps: DoctorDeps): Promise<DoctorReport> {
       return obstacleChecks(
         used.map(({ network, endpoints }) => ({
           name: network.name,
+          bridge: drivers.bridges([inUse(network, endpoints)])[0]?.name,
           obstacles: drivers.obstacles(inUse(network, endpoints)),
         })),
       )
@@ -162,12 +164,12 @@ const ourPriority = -10
 async function foreignAlone(bridges: readonly Link[]): Promise<Check[]> {
   const runner = await openRunner()
   try {
-    const chains = await foreignChains(runner)
+    const chains = await passedChains({ runner })
     return obstacleChecks(
       bridges.map(({ name, alias = '' }) => ({
-        name: alias.replace(/^tsnet:/, ''),
+        ...{ name: alias.replace(/^tsnet:/, ''), bridge: name },
         // what modes its network has, only the daemon knows: these are the usual ones
-        obstacles: obstaclesOf(chains, { name, published: [4, 6], direct: [] }, ourPriority),
+        obstacles: obstaclesOf(chains, { name, published: [4, 6], direct: [], doors: [] }, ourPriority),
       })),
     )
   } finally {

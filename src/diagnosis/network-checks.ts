@@ -33,21 +33,41 @@ export function differenceChecks({ changes, failures }: ReconcileReport): Check[
     : [ok('records', 'links, rules and addresses are as they are recorded, and nothing is left over')]
 }
 
-/** Other programs' rules that drop what ours accept. */
-export function obstacleChecks(networks: readonly { name: string; obstacles: readonly string[] }[]): Check[] {
-  const checks = networks.flatMap(({ name, obstacles }) =>
+interface Obstructed {
+  name: string
+  bridge: string | undefined
+  obstacles: readonly string[]
+}
+
+/** Other programs' rules that drop what ours accept, or what comes to the host for the network. */
+export function obstacleChecks(networks: readonly Obstructed[]): Check[] {
+  const checks = networks.flatMap(({ name, bridge, obstacles }) =>
     obstacles.map(words =>
-      fail(`network ${name}`, `another program's firewall drops its packets: ${words}`, acceptMarked(words)),
+      // sandboxes and Docker's containers ask at 127.0.0.11, which passes no firewall
+      (words.includes('(to the resolver') ? warn : fail)(
+        `network ${name}`,
+        `another program's firewall drops its packets: ${words}`,
+        letThrough(words, bridge),
+      ),
     ),
   )
   return checks.length > 0 ? checks : [ok('firewall', "no other program's rules drop what tsnet accepts")]
 }
 
-/** `table inet filter, chain forward: policy drop (...)` -> the command that has it accept what ours accepted. */
-export function acceptMarked(obstacle: string): string {
+/** `table inet filter, chain forward: policy drop (...)` -> the command that has it let through what is ours. */
+export function letThrough(obstacle: string, bridge: string | undefined): string {
   const [, table, chain] = /^table (\S+ \S+), chain (\S+):/.exec(obstacle) ?? []
-  if (table === undefined) return 'iptables -I FORWARD -m mark --mark 0x800000/0x800000 -j ACCEPT'
-  return `nft insert rule ${table} ${chain} 'meta mark & 0x800000 == 0x800000 accept'`
+  const [, link, rest = '', port] = /: iifname "([^"]+)"( \S+ d(?:port|addr) (\S+))\)$/.exec(obstacle) ?? []
+  if (table === 'inet firewalld')
+    return link === undefined || link === bridge
+      ? `firewall-cmd --permanent --zone=trusted --add-interface=${bridge} && firewall-cmd --reload`
+      : `firewall-cmd --permanent --add-port=${port}/udp && firewall-cmd --reload`
+  const marked = 'meta mark & 0x800000 == 0x800000'
+  const accepted = link === undefined ? marked : `iifname "${link}"${rest}`
+  if (table !== undefined) return `nft insert rule ${table} ${chain} '${accepted} accept'`
+  if (link === undefined) return 'iptables -I FORWARD -m mark --mark 0x800000/0x800000 -j ACCEPT'
+  const [program] = obstacle.split(',')
+  return `${program} -I INPUT -i ${link} ${/daddr/.test(rest) ? `-d ${port}` : `-p udp --dport ${port}`} -j ACCEPT`
 }
 
 /** Packets that one link of the way takes and the next does not: they vanish without a word. */

@@ -1,6 +1,6 @@
 import { fail, ok, warn } from '../cnm/diagnosis.js'
 import type { BackendName } from '../firewall/backend.js'
-import { foreignChains, markBit } from '../firewall/foreign-nft.js'
+import { foreignChains, type Hook, markBit } from '../firewall/foreign-nft.js'
 import { legacyVerdict } from '../firewall/legacy-verdict.js'
 import type { Runner } from '../firewall/nft.js'
 import type { TracedStep } from '../firewall/trace.js'
@@ -108,7 +108,7 @@ export async function readHops(
   const { runner, priority } = backend
   if (runner === undefined) return []
   const hook = hookOf(from, final)
-  const chains = await foreignChains(runner, hook.toLowerCase() as 'forward' | 'input' | 'output')
+  const chains = await foreignChains(runner, [hook.toLowerCase() as Hook])
   const stops = chains.flatMap(({ family, name, chain, chains: all, priority: at }) => {
     const packets = packetsOf(from, final, wanted, links, hook === 'FORWARD' && at > priority ? markBit : 0)
     if (family !== 'inet' && (family === 'ip6') !== (packets.nfproto === 'ipv6')) return []

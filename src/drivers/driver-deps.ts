@@ -1,5 +1,5 @@
 import type { Driver, OtherHosts, Step, WantedNetwork } from '../cnm/driver.js'
-import type { ForwardedBridge } from '../cnm/types.js'
+import type { ForwardedBridge, HostDoor, Network } from '../cnm/types.js'
 import type { Element } from '../firewall/elements.js'
 import type { Firewall } from '../firewall/firewall.js'
 import type { Flows } from '../firewall/flows.js'
@@ -34,4 +34,6 @@ export interface HostDriver<Options> extends Driver<Options> {
   linkNames(wanted: readonly WantedNetwork<Options>[]): string[]
   /** Everything that the firewall should hold for these networks. Pure. */
   elements(wanted: readonly WantedNetwork<Options>[]): Element[]
+  /** What of a network comes to the host itself. Absent: nothing. */
+  doors?(network: Network<Options>): HostDoor[]
 }

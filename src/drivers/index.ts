@@ -50,7 +50,7 @@ export function createDrivers(deps: DriverDeps): Drivers {
     },
     bridges: wanted => bridgesOf(drivers, wanted),
     notes: network => drivers.get(network.driver)?.notes?.(network) ?? [],
-    obstacles: wanted => (wanted.network.internal ? [] : bridgesOf(drivers, [wanted]).flatMap(deps.obstacles)),
+    obstacles: wanted => bridgesOf(drivers, [wanted]).flatMap(deps.obstacles),
     hasLink: name => deps.kernel.link(name) !== undefined,
     linkNames: wanted => shares(drivers, wanted).flatMap(share => share.driver.linkNames(share.wanted)),
   }
@@ -61,7 +61,11 @@ const shares = (drivers: ReadonlyMap<string, AnyDriver>, wanted: readonly Wanted
   [...drivers].map(([type, driver]) => ({ driver, wanted: wanted.filter(({ network }) => network.driver === type) }))
 
 function bridgesOf(drivers: ReadonlyMap<string, AnyDriver>, wanted: readonly WantedNetwork[]): ForwardedBridge[] {
-  const elements = shares(drivers, wanted).flatMap(share => share.driver.elements(share.wanted))
+  return shares(drivers, wanted).flatMap(share => share.wanted.flatMap(one => bridgesOfNetwork(share.driver, one)))
+}
+
+function bridgesOfNetwork(driver: AnyDriver, wanted: WantedNetwork): ForwardedBridge[] {
+  const elements = driver.elements([wanted])
   const linksIn = (set: 'bridges' | 'routed4' | 'routed6' | 'unprotected4' | 'unprotected6') =>
     new Set(elements.flatMap(element => (element.set === set ? [element.link] : [])))
   const routed = { 4: linksIn('routed4'), 6: linksIn('routed6') }
@@ -70,6 +74,8 @@ function bridgesOf(drivers: ReadonlyMap<string, AnyDriver>, wanted: readonly Wan
     name,
     published: families.filter(family => !routed[family].has(name)),
     direct: families.filter(family => routed[family].has(name) || open[family].has(name)),
+    internal: wanted.network.internal,
+    doors: driver.doors?.(wanted.network) ?? [],
   }))
 }
 const families = [4, 6] as const

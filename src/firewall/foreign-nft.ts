@@ -42,8 +42,12 @@ async function forwardRules(runner: Runner, family: 'ip' | 'ip6'): Promise<Forwa
 const rowsOf = (json: string): Record<string, unknown>[] =>
   listOf(fieldsOf(JSON.parse(json || '{}')).nftables).map(fieldsOf)
 
-/** A base chain of another program at the forward hook, and what it jumps to. */
+/** Where packets of ours pass other programs' chains: on their way through the host, into it, or out of it. */
+export type Hook = 'forward' | 'input' | 'output'
+
+/** A base chain of another program, and what it jumps to. */
 export interface ForeignChain {
+  hook: Hook
   family: 'ip' | 'ip6' | 'inet'
   /** a chain that runs before ours sees no mark of ours */
   priority: number
@@ -53,15 +57,12 @@ export interface ForeignChain {
   chains: ReadonlyMap<string, Chain>
 }
 
-/** Every chain of other programs that packets of ours pass on their way through the host, or into it or out of it. */
-export async function foreignChains(
-  runner: Runner,
-  at: 'forward' | 'input' | 'output' = 'forward',
-): Promise<ForeignChain[]> {
+export async function foreignChains(runner: Runner, hooks: readonly Hook[]): Promise<ForeignChain[]> {
   const found: ForeignChain[] = []
   const all = rowsOf(await runner.run('list chains')).map(row => fieldsOf(row.chain))
   for (const { family, table, name, hook, policy, prio } of all) {
-    if (hook !== at || (family !== 'ip' && family !== 'ip6' && family !== 'inet')) continue
+    const at = hooks.find(known => known === hook)
+    if (at === undefined || (family !== 'ip' && family !== 'ip6' && family !== 'inet')) continue
     if (family === 'inet' && table === tableName) continue
     const chains = new Map<string, Chain>()
     const read = async (chain: string): Promise<Chain> => {
@@ -76,7 +77,7 @@ export async function foreignChains(
       return made
     }
     const words = `table ${family} ${table}, chain ${name}`
-    found.push({ family, priority: Number(prio), name: words, chain: await read(String(name)), chains })
+    found.push({ hook: at, family, priority: Number(prio), name: words, chain: await read(String(name)), chains })
   }
   return found
 }
@@ -91,15 +92,17 @@ const targetsIn = (rules: readonly unknown[]): string[] =>
  */
 export function obstaclesOf(
   foreign: readonly ForeignChain[],
-  { name: bridge, published, direct }: ForwardedBridge,
+  { name: bridge, published, direct, internal }: ForwardedBridge,
   ourPriority: number,
 ): string[] {
+  if (internal) return []
+  const passed = foreign.filter(({ hook }) => hook === 'forward')
   const directions: [where: string, known: Partial<Packets>, of: readonly Family[]][] = [
     ['out of the network', { iifname: bridge, status: 'confirmed' }, [4, 6]],
     ['to published ports', { oifname: bridge, status: 'dnat' }, published],
     ['to endpoints at their own addresses', { oifname: bridge, status: 'confirmed' }, direct],
   ]
-  return foreign.flatMap(({ family, priority, name, chain, chains }) =>
+  return passed.flatMap(({ family, priority, name, chain, chains }) =>
     directions.flatMap(([where, known, of]) => {
       const families = of.filter(one => family === 'inet' || (family === 'ip') === (one === 4))
       const rules = families.flatMap(one => {

@@ -2,6 +2,7 @@ import type { ForwardedBridge } from '../cnm/types.js'
 import { KeyedLock } from '../locks.js'
 import type { Log } from '../log.js'
 import type { Backend } from './backend.js'
+import { doorObstacles, legacyInput } from './foreign-doors.js'
 import { legacyForwardChains, legacyObstacles } from './foreign-legacy.js'
 import { type ForeignChain, foreignChains, nftForwardChains, obstaclesOf } from './foreign-nft.js'
 
@@ -107,7 +108,7 @@ export class ForeignFirewalls {
       return
     }
     await this.#accept()
-    this.#chains = backend.runner === undefined ? [] : await foreignChains(backend.runner)
+    this.#chains = await passedChains(backend)
     const obstacles = new Set(bridges.flatMap(bridge => this.obstacles(bridge)))
     for (const obstacle of obstacles)
       if (!this.#obstacles.has(obstacle)) {
@@ -117,8 +118,18 @@ export class ForeignFirewalls {
     this.#obstacles = obstacles
   }
 
-  /** Whose rules surely drop new connections from or to the network behind a bridge, as of the last look. */
+  /** Whose rules surely drop new connections from or to the network behind a bridge, or to the host for it, as of the last look. */
   obstacles(bridge: ForwardedBridge): string[] {
-    return [...obstaclesOf(this.#chains, bridge, this.#deps.backend.priority), ...legacyObstacles()]
+    return [
+      ...obstaclesOf(this.#chains, bridge, this.#deps.backend.priority),
+      ...(bridge.internal ? [] : legacyObstacles()),
+      ...doorObstacles(this.#chains, bridge.doors),
+    ]
   }
 }
+
+/** Other programs' chains that packets of our networks pass, and what comes to the host for them. */
+export const passedChains = async ({ runner }: Pick<Backend, 'runner'>): Promise<ForeignChain[]> => [
+  ...(runner === undefined ? [] : await foreignChains(runner, ['forward', 'input'])),
+  ...(await legacyInput()),
+]

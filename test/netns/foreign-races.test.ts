@@ -46,7 +46,7 @@ test('it is there once, however many networks come at once', async () => {
 test('which bridges there are is asked when the look begins, not when it was asked for', async () => {
   const bridges: ForwardedBridge[] = []
   const looks = [foreign.accept(), foreign.review(() => bridges)]
-  bridges.push({ name: 'br-1', published: [4], direct: [] })
+  bridges.push({ name: 'br-1', published: [4], direct: [], doors: [] })
   await Promise.all(looks)
   expect(ours()).toBe(1)
   bridges.pop()

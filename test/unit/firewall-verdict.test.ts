@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import type { ForwardedBridge } from '../../src/cnm/types.js'
-import { obstaclesOf } from '../../src/firewall/foreign-nft.js'
+import type { ForwardedBridge, HostDoor } from '../../src/cnm/types.js'
+import { doorObstacles } from '../../src/firewall/foreign-doors.js'
+import { type ForeignChain, obstaclesOf } from '../../src/firewall/foreign-nft.js'
 import { type Chain, type Packets, verdictOf } from '../../src/firewall/verdict.js'
 
 // Expressions as `nft -j list chain` gives them.
@@ -83,13 +84,14 @@ describe("another program's chain", () => {
 
   test('that lets everything pass is no obstacle, one that drops is named, and before our rules our mark is of no use', () => {
     const foreign = (priority: number, chain: Chain) => ({
+      hook: 'forward' as const,
       family: 'inet' as const,
       priority,
       name: 'table inet filter, chain forward',
       chain,
       chains: new Map(),
     })
-    const bridgeA: ForwardedBridge = { name: 'br-a', published: [4, 6], direct: [] }
+    const bridgeA: ForwardedBridge = { name: 'br-a', published: [4, 6], direct: [], doors: [] }
     expect(obstaclesOf([foreign(0, { policy: 'accept', rules: [] })], bridgeA, -10)).toEqual([])
     expect(obstaclesOf([foreign(0, { policy: 'drop', rules: [[ourMark, accept]] })], bridgeA, -10)).toEqual([])
     expect(obstaclesOf([foreign(-100, { policy: 'drop', rules: [[ourMark, accept]] })], bridgeA, -10)).toEqual([
@@ -113,5 +115,53 @@ describe("another program's chain", () => {
       'table inet filter, chain forward: policy drop (to endpoints at their own addresses)',
     ])
     expect(obstaclesOf([foreign(0, onlyOut)], { ...bridgeA, name: 'br-b' }, -10)).toEqual([])
+    expect(obstaclesOf([foreign(0, onlyOut)], { ...bridgeA, internal: true }, -10)).toEqual([])
+  })
+})
+
+describe("another program's input chain", () => {
+  const doors: HostDoor[] = [
+    {
+      what: 'the resolver at 10.0.0.1',
+      ...{ family: 4, protocol: 'udp', port: 53, link: 'br-a', address: '10.0.0.1' },
+    },
+    { what: 'ports published at [::1]', family: 6, protocol: 'tcp', link: 'lo', address: '::1' },
+    { what: 'VXLAN from other hosts', family: 4, protocol: 'udp', port: 4789, link: 'eth0' },
+  ]
+  const of = (family: ForeignChain['family'], policy: string, ...rules: unknown[][]): string[] => {
+    const chain = { policy, rules }
+    const foreign = { hook: 'input', family, priority: 0, name: 'C', chain, chains: new Map() } as const
+    return doorObstacles([foreign], doors).map(words => words.replace(/.*\(to (\S+ \S+) .*/, '$1'))
+  }
+  const dport = (protocol: string, right: unknown) => match({ payload: { protocol, field: 'dport' } }, right)
+  const all = ['the resolver', 'ports published', 'VXLAN from']
+
+  test.each<[string, ForeignChain['family'], unknown[][], string[]]>([
+    ['drops all', 'inet', [], all],
+    ['drops all of IPv6', 'ip6', [], ['ports published']],
+    ['accepts loopback', 'inet', [[match(meta('iifname'), 'lo'), accept]], ['the resolver', 'VXLAN from']],
+    ['accepts DNS', 'inet', [[dport('udp', 53), accept]], ['ports published', 'VXLAN from']],
+    [
+      'accepts some ports of UDP',
+      'inet',
+      [[dport('udp', { set: [{ range: [50, 60] }, 4789] }), accept]],
+      ['ports published'],
+    ],
+    ['accepts the bridges', 'inet', [[match(meta('iifname'), 'br-*'), accept]], ['ports published', 'VXLAN from']],
+    ['accepts what carries our mark, which nothing here does', 'inet', [[ourMark, accept]], all],
+    ['accepts by what we do not know', 'inet', [[{ xt: { type: 'match', name: 'addrtype' } }, accept]], []],
+    // which of them are published it does not say
+    ['accepts a port of TCP', 'inet', [[dport('tcp', 8080), accept]], ['the resolver', 'VXLAN from']],
+  ])('that drops and %s', (_, family, rules, want) => {
+    expect(of(family, 'drop', ...rules)).toEqual(want)
+    expect(of(family, 'accept', ...rules)).toEqual([])
+  })
+
+  test('is named with its rule and what comes to it', () => {
+    const chain = { policy: 'accept', rules: [[dport('udp', 53), { reject: {} }]] }
+    const name = 'table inet filter, chain input'
+    expect(
+      doorObstacles([{ hook: 'input', family: 'inet', priority: 0, name, chain, chains: new Map() }], doors),
+    ).toEqual([`${name}: udp dport 53 reject (to the resolver at 10.0.0.1: iifname "br-a" udp dport 53)`])
   })
 })

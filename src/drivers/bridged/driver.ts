@@ -1,5 +1,5 @@
 import type { Attachment, Replaced, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
-import type { Endpoint, Family, Network, PortBinding, PortSpec } from '../../cnm/types.js'
+import type { Endpoint, Family, HostDoor, Network, PortBinding, PortSpec } from '../../cnm/types.js'
 import { invalid } from '../../errors.js'
 import { type Element, keyOf } from '../../firewall/elements.js'
 import { type FilteredNetwork, networkElements } from '../../firewall/rules.js'
@@ -21,6 +21,7 @@ import {
   revokePorts,
 } from '../publishing.js'
 import { networkRoutes } from '../routes.js'
+import { doorsOf } from './doors.js'
 import { guardElements, refuseUnguarded, unguardedNotes } from './guard.js'
 import {
   type BridgedNetwork,
@@ -224,6 +225,10 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
       }
     }
     return steps
+  }
+
+  doors(network: Network<Options>): HostDoor[] {
+    return doorsOf(network, this.shapeOf(network).name)
   }
 
   linkNames(wanted: readonly WantedNetwork<Options>[]): string[] {

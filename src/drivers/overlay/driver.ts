@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { Findings, HostAddresses, OthersOnNetwork, Remote, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
+import type { HostDoor } from '../../cnm/types.js'
 import { conflict, invalid } from '../../errors.js'
 import type { FilteredNetwork } from '../../firewall/rules.js'
 import { addressOf, hostOverlap } from '../../net/subnets.js'
@@ -11,7 +12,15 @@ import { checkPublishing } from '../bridged/options.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { checkNetworkRoutes } from '../routes.js'
 import { compareEntries, type Difference, KnownEntries, letGo } from './entries.js'
-import { bridgeNameOf, bridgeShapeOf, type OverlayNetwork, usualMtu, vxlanNameOf, vxlanSteps } from './links.js'
+import {
+  bridgeNameOf,
+  bridgeShapeOf,
+  type OverlayNetwork,
+  usualMtu,
+  vxlanDoors,
+  vxlanNameOf,
+  vxlanSteps,
+} from './links.js'
 import { firstChosenVni, lastVni, type OverlayOptions, overlayOptions } from './options.js'
 import { RequestQueue } from './queue.js'
 import { entryFindings, linkFindings, mtuFindings, reachFindings } from './verify.js'
@@ -175,6 +184,10 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
 
   override elements(wanted: readonly WantedNetwork<OverlayOptions>[]) {
     return super.elements(wanted.filter(isUsed))
+  }
+
+  override doors(network: OverlayNetwork): HostDoor[] {
+    return [...super.doors(network), ...vxlanDoors(network, this.deps.others)]
   }
 
   #vxlanSteps(network: OverlayNetwork, fill: () => unknown): Step[] {

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { OtherHosts, Step } from '../../cnm/driver.js'
-import type { Network } from '../../cnm/types.js'
+import type { HostDoor, Network } from '../../cnm/types.js'
 import { kindOf } from '../../errors.js'
 import { gatewayMacOf, hostMacOf, shortId } from '../../names.js'
 import { familyOf, holds, withPrefixLength } from '../../net/subnets.js'
@@ -44,6 +44,17 @@ export function usualMtu(kernel: Kernel, { vtep, link }: { vtep: string; link: s
     .filter(({ destination }) => destination.endsWith('/0') || holds(destination, vtep))
     .flatMap(({ mtu }) => mtu ?? [])
   return Math.min(underlay.mtu, ...limits) - encapsulationBytes(vtep)
+}
+
+/** What other hosts send; nothing where they cannot reach this one now anyhow. */
+export function vxlanDoors({ options }: OverlayNetwork, others: OtherHosts): HostDoor[] {
+  try {
+    const { vtep, link } = others.underlay()
+    return [{ what: 'VXLAN from other hosts', family: familyOf(vtep), protocol: 'udp', port: options.port, link }]
+  } catch (error) {
+    if (kindOf(error) === 'Unavailable') return []
+    throw error
+  }
 }
 
 /** Nothing is learnt and nothing asked: who is where is told by the cluster (remotes.ts). */
