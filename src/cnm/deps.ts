@@ -20,6 +20,8 @@ export interface CnmDeps {
   log: Log
 }
 
+/** How long what dockerd asked for may wait for its next call. The two are milliseconds apart. */
+export const dockerWaitMs = 60_000
 /** Owner of pools that dockerd asked for and no network has come for yet. */
 export const dockerPoolOwner = 'a Docker network being created'
 /** Owners of addresses that belong to no endpoint, as the IPAM keeps them. */

@@ -2,23 +2,32 @@ import { invalid, notFound } from '../errors.js'
 import { dockerOwner } from '../ipam/ipam.js'
 import { hostOverlap, withPrefixLength } from '../net/subnets.js'
 import { type CnmDeps, dockerPoolOwner, gatewayOwner, isEndpointId } from './deps.js'
+import type { ForgottenByDocker } from './docker-forgotten.js'
 import type { DockerAddressRequest, DockerPoolGrant, DockerPoolRequest } from './specs.js'
 import type { Subnet } from './types.js'
 
 /** Docker's IPAM calls (libnetwork/ipams/remote/api in moby) over our IPAM. They come before the network and the endpoint that they are for. */
 export class DockerIpam {
   readonly #deps: CnmDeps
+  readonly #forgotten: ForgottenByDocker
 
-  constructor(deps: CnmDeps) {
+  constructor(deps: CnmDeps, forgotten: ForgottenByDocker) {
     this.#deps = deps
+    this.#forgotten = forgotten
   }
 
   async requestPool(request: DockerPoolRequest): Promise<DockerPoolGrant> {
-    const { state } = this.#deps
     const { network: bound, ...unknown } = request.options
     const key = Object.keys(unknown)[0]
     if (key !== undefined) throw invalid(`unknown option ${key} for the tsnet IPAM driver (it has one: network=NAME)`)
     if (bound === undefined) return this.#grantGlobal(request) ?? (await this.#newPool(request))
+    const granted = this.#grantBound(request, bound)
+    this.#forgotten.poolShared(granted.poolId)
+    return granted
+  }
+
+  #grantBound(request: DockerPoolRequest, bound: string): DockerPoolGrant {
+    const { state } = this.#deps
     const network = state.network(bound)
     const subnet = network.subnets.find(
       candidate => candidate.family === request.family && candidate.dockerNetworkId === undefined,
@@ -43,6 +52,7 @@ export class DockerIpam {
   }
 
   async #newPool(request: DockerPoolRequest): Promise<DockerPoolGrant> {
+    if (request.subnet !== undefined) await this.#forgotten.makeRoom(request.subnet)
     const pool = await this.#deps.ipam.requestPool({
       family: request.family,
       owner: dockerPoolOwner,
@@ -64,6 +74,7 @@ export class DockerIpam {
   async releasePool(poolId: string): Promise<void> {
     const used = this.#deps.state.networks().some(network => network.subnets.some(subnet => subnet.poolId === poolId))
     if (!used) await this.#deps.ipam.releasePool(poolId)
+    else this.#forgotten.poolGivenBack(poolId)
   }
 
   async requestAddress(request: DockerAddressRequest): Promise<string> {
@@ -85,6 +96,7 @@ export class DockerIpam {
   async releaseAddress(poolId: string, address: string): Promise<void> {
     const { ipam, state } = this.#deps
     const owner = (await ipam.holder(poolId, address))?.owner
+    if (owner !== undefined) await this.#forgotten.removeUnjoined(owner)
     // an endpoint that is still there keeps its address, and a gateway is its network's
     if (owner === dockerOwner || (owner !== undefined && isEndpointId(owner) && state.endpoint(owner) === undefined))
       await ipam.releaseAddress(poolId, address, owner)

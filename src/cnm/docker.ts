@@ -5,6 +5,7 @@ import { addressOf } from '../net/subnets.js'
 import { withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
 import { dockerPlaceholder, networkLock } from './deps.js'
+import { ForgottenByDocker } from './docker-forgotten.js'
 import { DockerIpam } from './docker-ipam.js'
 import { createDockerNetwork, deleteDockerNetwork } from './docker-networks.js'
 import { isAny, isDockers, publishContainer, unpublishContainer } from './docker-ports.js'
@@ -26,11 +27,13 @@ import type { Endpoint, Family, Network, PortSpec } from './types.js'
 export class Docker implements DockerDoor {
   readonly #deps: EndpointDeps
   readonly #locks: KeyedLock
+  readonly #forgotten: ForgottenByDocker
   readonly #ipam: DockerIpam
 
   constructor(deps: EndpointDeps, locks: KeyedLock) {
     this.#deps = deps
-    this.#ipam = new DockerIpam(deps)
+    this.#forgotten = new ForgottenByDocker(deps, locks)
+    this.#ipam = new DockerIpam(deps, this.#forgotten)
     this.#locks = locks
   }
 
@@ -51,6 +54,7 @@ export class Docker implements DockerDoor {
       await this.#removePredecessors(spec, network)
       const known = this.#deps.state.endpoint(spec.endpointId)
       const endpoint = known ?? (await this.#newEndpoint(spec, network))
+      this.#forgotten.endpointCreated(endpoint.id)
       return spec.mac === undefined ? { mac: endpoint.mac } : {}
     })
   }

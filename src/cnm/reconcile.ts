@@ -1,6 +1,6 @@
 import { messageOf } from '../errors.js'
 import { withUndo } from '../undo.js'
-import { dockerPoolOwner, isEndpointId } from './deps.js'
+import { dockerPoolOwner, dockerWaitMs, isEndpointId } from './deps.js'
 import type { Step, WantedNetwork } from './driver.js'
 import { attached, type EndpointDeps, removeEndpoint, wantedSandbox, wiringOf } from './endpoints.js'
 import { hasPart, isPresent, isUsedHere, leaveUnused, memberOwner, takePart } from './membership.js'
@@ -98,13 +98,17 @@ export function lostContainerSteps(deps: EndpointDeps, networks: readonly Networ
     const driver = deps.drivers.get(network.driver)
     return deps.state
       .endpointsOfNetwork(network.id)
-      .filter(endpoint => endpoint.createdBy === 'docker' && endpoint.state === 'joined' && driver.isLost(endpoint))
+      .filter(endpoint => endpoint.createdBy === 'docker' && !isAwaited(endpoint) && driver.isLost(endpoint))
       .map(endpoint => ({
         words: `remove endpoint ${endpoint.name} of network ${network.name}: its link is gone`,
         apply: () => removeEndpoint(deps, network, endpoint),
       }))
   })
 }
+
+/** A link comes with Join, milliseconds after CreateEndpoint; where dockerd died in between, nobody says anything more of it. */
+const isAwaited = ({ state, createdAt }: Endpoint): boolean =>
+  state === 'created' && Date.now() - Date.parse(createdAt) < dockerWaitMs
 
 /** Namespaces of ours come back after a reboot. */
 async function namespaceSteps(deps: EndpointDeps): Promise<Step[]> {
@@ -188,7 +192,7 @@ async function addressSteps(deps: EndpointDeps): Promise<Step[]> {
   const used = new Set(state.networks().flatMap(network => network.subnets.map(subnet => subnet.poolId)))
   const steps: Step[] = []
   for (const pool of ipam.pools()) {
-    const waiting = pool.owner === dockerPoolOwner && Date.now() - Date.parse(pool.createdAt) < dockerPoolWaitMs
+    const waiting = pool.owner === dockerPoolOwner && Date.now() - Date.parse(pool.createdAt) < dockerWaitMs
     if (!used.has(pool.id) && !waiting)
       steps.push({
         words: `release pool ${pool.subnet} of ${pool.owner}, which does not exist`,
@@ -211,9 +215,6 @@ function isGone({ state }: EndpointDeps, owner: string, address: string): boolea
   if (cluster === undefined || owner !== memberOwner(cluster.host)) return false
   return !state.networks().some(({ subnets }) => subnets.some(({ hostAddress }) => hostAddress === address))
 }
-
-/** How long a pool that dockerd asked for may wait for its network. The two calls are milliseconds apart. */
-const dockerPoolWaitMs = 60_000
 
 const missing = (deps: EndpointDeps): Sandbox[] =>
   deps.state.sandboxes().filter(sandbox => !deps.namespaces.exists(sandbox.netns))

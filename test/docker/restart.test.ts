@@ -103,6 +103,49 @@ describe.each([
   })
 })
 
+const ours = ['--ipam-driver', 'tsnet', '--subnet', '10.20.0.0/24', 'web']
+const networkOfOurs = (): string => host.docker('network', 'create', '-d', 'tsnet', ...ours)
+const published = (): string | undefined => ask(host.outside, 'tcp', host4, 8080)?.name
+
+test('dockerd that starts before the daemon waits for it, and its containers are back', async () => {
+  networkOfOurs()
+  await runContainer(host, 'one', 'web', '-p', '8080:80', '--restart', 'always')
+  await host.stopDocker()
+  await host.stopTsnet()
+  const log = host.logOf('dockerd').length
+  const starting = host.startDocker()
+  await until('dockerd to look for the daemon', () => host.logOf('dockerd').slice(log).includes('locate plugin'))
+  await host.startTsnet()
+  await starting
+  await until('the container to be back', () => published() === 'one')
+  expect(host.tsnetJson('ps')).toHaveLength(1)
+})
+
+test('with live-restore both may be killed: who lives goes on and stops cleanly, who died meanwhile leaves nothing', async () => {
+  await host.stopDocker()
+  await host.startDocker('--live-restore')
+  networkOfOurs()
+  await runContainer(host, 'one', 'web', '-p', '8080:80')
+  await runContainer(host, 'two', 'web', '-p', '8081:80')
+  const pid = host.docker('inspect', '-f', '{{.State.Pid}}', 'two')
+  await host.end('dockerd', 'KILL')
+  await host.killTsnet()
+  host.run('kill', '-KILL', pid)
+  await until('the container to be gone', () => host.tryRun('test', '-e', `/proc/${pid}`).status !== 0)
+  expect(published()).toBe('one')
+  await host.startTsnet()
+  await host.startDocker('--live-restore')
+  // dockerd keeps the namespace of a container, with its link, until it is back itself
+  await until('the endpoint of the dead to go', () => host.tsnetJson('ps').length === 1)
+  expect(published()).toBe('one')
+  // dockerd sends no RevokeExternalConnectivity for what it did not start itself
+  host.docker('stop', '-t', '0', 'one')
+  expect(isClosed(host.outside, 'tcp', host4, 8080)).toBe(true)
+  expect(host.tsnetJson('ps')).toEqual([])
+  host.docker('start', 'one', 'two')
+  await until('the containers to serve again', () => published() === 'one' && talk() === 'two')
+})
+
 test('with the daemon down, a container on its network is refused with an error, and others start', async () => {
   host.docker('network', 'create', '-d', 'tsnet', 'web')
   await host.killTsnet()

@@ -56,9 +56,10 @@ export class BareHost extends Machine {
     await this.serve('dockerd', ...dockerdOf(this), '--log-level', 'warn', ...cgroups, ...options)
     await until(
       'dockerd to answer',
-      () => {
+      async () => {
         this.assertRuns('dockerd')
-        return this.tryRun(docker, 'version').status === 0
+        // it may take the question long before it answers, and a test may have to do something until then
+        return (await this.start(docker, 'version')).status === 0
       },
       60_000,
     )

@@ -189,6 +189,7 @@ describe("Docker's door", () => {
     const address = await daemon.cnm.docker.requestAddress({ poolId: grant.poolId, gateway: false })
     expect(address).toBe('10.30.0.2/24')
     await daemon.cnm.docker.createEndpoint(dockerEndpoint(dockerId, 'e', address))
+    await daemon.cnm.docker.join(dockerId, 'e'.repeat(64), '/x')
     await daemon.cnm.docker.releaseAddress(grant.poolId, '10.30.0.2')
     await daemon.cnm.createSandbox({ name: 'box' })
     expect((await daemon.cnm.connect('lab', 'box', {})).addresses).toEqual(['10.30.0.3/24'])
