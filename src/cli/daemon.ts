@@ -37,7 +37,7 @@ export async function runDaemon(flags: Record<string, string>, configFile: strin
   process.exit(0)
 }
 
-export /** More than any configuration is: what a wrong path names may have no end. */
+/** More than any configuration is: what a wrong path names may have no end. */
 const maxConfigBytes = 1 << 16
 
 /**

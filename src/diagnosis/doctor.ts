@@ -5,7 +5,7 @@ import type { Drivers } from '../cnm/driver.js'
 import { inUse } from '../cnm/hosts.js'
 import type { HostView, ReconcileReport } from '../cnm/specs.js'
 import type { State } from '../cnm/state.js'
-import type { Family } from '../cnm/types.js'
+import type { Family, Network } from '../cnm/types.js'
 import { isMarked } from '../drivers/mark.js'
 import { messageOf } from '../errors.js'
 import { passedChains } from '../firewall/foreign.js'
@@ -17,7 +17,7 @@ import type { Link } from '../netlink/objects.js'
 import type { EtcdOptions } from '../store/etcd-url.js'
 import { conntrackChecks, diskChecks, kernelChecks, routeChecks, sysctlChecks } from './host-checks.js'
 import { differenceChecks, encapsulationOf, mtuChecks, mtuOf, obstacleChecks, pathChecks } from './network-checks.js'
-import { dockerCheck, etcdChecks, pluginCheck } from './service-checks.js'
+import { dockerCheck, dockerNetworkChecks, etcdChecks, pluginCheck } from './service-checks.js'
 
 /** Where things are, as the daemon was told, or would be. */
 export interface Places {
@@ -99,14 +99,16 @@ export function examine(deps: DoctorDeps): Promise<DoctorReport> {
     mtu: () => mtuChecks(kernel, used, cluster === undefined ? undefined : quietly(deps.underlay)),
     records: async () => differenceChecks(await deps.differences()),
     plugin: () => pluginCheck(places.pluginSocket),
-    dockerd: () =>
-      dockerCheck(places.dockerSocket, networks.filter(({ dockerNetworkIds }) => dockerNetworkIds.length > 0).length),
+    dockerd: () => dockerCheck(places.dockerSocket, networks.filter(isDockers).length),
+    'networks of Docker': () => dockerNetworkChecks(places.dockerSocket, places.pluginSocket, networks),
     etcd: async () => (places.etcd === undefined ? [] : etcdChecks(places.etcd)),
     hosts: () => betweenHosts(deps),
     disk: () => diskChecks(places.stateDir),
   })
 }
 
+const isDockers = ({ createdBy, dockerNetworkIds }: Network): boolean =>
+  createdBy === 'docker' || dockerNetworkIds.length > 0
 const familiesOf = ({ subnets }: { subnets: readonly { family: Family }[] }): Family[] =>
   subnets.map(({ family }) => family)
 const bridgesOf = (links: readonly Link[]): Link[] => links.filter(link => link.kind === 'bridge' && isMarked(link))

@@ -1,8 +1,10 @@
 import { get as getHttp, type IncomingMessage, request } from 'node:http'
 import { get as getHttps } from 'node:https'
 import { type Check, fail, ok, warn } from '../cnm/diagnosis.js'
+import type { Network } from '../cnm/types.js'
 import { askDocker } from '../dockerd/api.js'
 import { kindOf, messageOf } from '../errors.js'
+import { shortId } from '../names.js'
 import { type EtcdOptions, readTls } from '../store/etcd-url.js'
 
 // Those that the daemon works with: dockerd at its plugin socket, dockerd's own API, and the members of an etcd.
@@ -23,6 +25,35 @@ export function pluginCheck(socketPath: string): Promise<Check> {
     outgoing.setTimeout(patienceMs, () => outgoing.destroy(new Error(`nothing within ${patienceMs} ms`)))
     outgoing.on('error', (error: Error) => failed(error.message))
     outgoing.end()
+  })
+}
+
+/**
+ * Networks that Docker had us make and that dockerd does not know: our answer was lost, or its data were removed. Nobody
+ * else will ever remove them, and they keep their subnets.
+ */
+export async function dockerNetworkChecks(
+  socketPath: string,
+  pluginSocket: string,
+  networks: readonly Pick<Network, 'id' | 'name' | 'createdBy' | 'scope' | 'dockerNetworkIds'>[],
+): Promise<Check[]> {
+  const wanted = { wanted: 'which tells what networks it has', timeoutMs: patienceMs }
+  // that it does not answer is said elsewhere
+  const answer = await askDocker(socketPath, { path: '/networks' }, wanted).catch(() => undefined)
+  if (answer?.status !== 200) return []
+  const known = new Set((JSON.parse(answer.body) as { Id: string }[]).map(({ Id }) => Id))
+  return networks.flatMap(({ id, name, createdBy, scope, dockerNetworkIds }) => {
+    const unless = '# unless another dockerd has it'
+    const bound = dockerNetworkIds.filter(each => !known.has(each))
+    if (createdBy === 'docker' && scope === 'local' && !known.has(id)) {
+      const words = `Docker had it made, and dockerd on ${socketPath} does not know it`
+      return [warn(`network ${name}`, words, `tsnet network rm ${name}    ${unless}`)]
+    }
+    return bound.map(each => {
+      const words = `Docker network ${shortId(each)} is bound to it, and dockerd on ${socketPath} does not know that one`
+      const call = `curl --unix-socket ${pluginSocket} -d '{"NetworkID":"${each}"}' http://tsnet/NetworkDriver.DeleteNetwork`
+      return warn(`network ${name}`, words, `${call}    ${unless}`)
+    })
   })
 }
 

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { DoctorReport } from '../../src/cnm/diagnosis.js'
 import { refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
-import { addresses, Host } from '../helpers/host.js'
+import { addresses, Host, tsnetCommand } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
 import { type Fate, PluginProxy } from '../helpers/plugin-proxy.js'
 import { ask } from '../helpers/vantage.js'
@@ -123,6 +124,22 @@ test('a CreateNetwork that fails, or seems to: the subnet is free for the next',
     host.docker('network', 'rm', 'web')
     expect(networks()).toEqual([])
   }
+})
+
+test("with Docker's own IPAM nobody gives back what was never answered: doctor names it, and its remedy works", () => {
+  proxy.have(['CreateNetwork', 'denied'])
+  refusal(host, 'network', 'create', '-d', 'tsnet', '--subnet', '10.20.0.0/24', 'web')
+  host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24')
+  refusal(host, 'network', 'create', '-d', 'tsnet', '-o', 'network=lab', '--subnet', '10.31.0.0/24', 'red')
+  proxy.have()
+  const { stdout } = host.tryTsnet('--format', 'json', 'doctor')
+  const lost = (JSON.parse(stdout) as DoctorReport).checks.filter(({ words }) => words.includes('does not know'))
+  expect(lost.map(({ state, what }) => `${state} ${what.slice(0, 15)}`)).toEqual([
+    'warn network docker-',
+    'warn network lab',
+  ])
+  for (const { fix = '' } of lost) host.run('sh', '-ec', fix.replace(/^tsnet/, tsnetCommand))
+  host.tsnet('network', 'rm', 'lab')
 })
 
 /** In which call dockerd dies, done or not; then what brings it about. */

@@ -9,6 +9,8 @@ import type { Vantage } from './vantage.js'
 /** Docker of the Debian package under test; another docker may come first in PATH. */
 const docker = '/usr/bin/docker'
 const tsnet = join(repo, 'dist/tsnet.js')
+/** What `tsnet` stands for in a shell. */
+export const tsnetCommand = `${process.execPath} ${tsnet}`
 export const socketPath = '/run/tsnet/tsnet.sock'
 export const pluginPath = '/run/docker/plugins/tsnet.sock'
 

@@ -52,7 +52,7 @@ const serve = {
     expect([status, stdout]).toEqual([0, expect.stringContaining('daemon: version')])
   },
 }
-const slow = 700
+const slow = 600
 
 test(`${slow} slow clients at each door keep nobody else waiting, and leave nothing when they go`, async () => {
   await Promise.all(Object.values(serve).map(ask => ask()))
@@ -70,7 +70,7 @@ test(`${slow} slow clients at each door keep nobody else waiting, and leave noth
   // each door has room for 512, and TCP for as many more who have not shown a certificate yet
   await until('the doors to be full', () => openFiles() > before + 512 * 2)
   expect(openFiles()).toBeLessThan(before + 512 * 4 + 100)
-  for (let turn = 0; turn < 5; turn++) await Promise.all(Object.values(serve).map(ask => ask()))
+  for (let turn = 0; turn < 3; turn++) await Promise.all(Object.values(serve).map(ask => ask()))
   for (const name of Object.keys(serve)) await host.end(`slow-${name}`, 'KILL')
   await until('their connections to be closed', () => openFiles() <= before + 5)
   await Promise.all(Object.values(serve).map(ask => ask()))
