@@ -70,6 +70,7 @@ function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal)
       log.error({ link: name, err: error }, `could not bring a bridge back: ${messageOf(error)}`),
     )
   }
+  const bridges = new BridgeNews(isOurs)
   const netns = currentNetns()
   try {
     watchKernel(
@@ -82,8 +83,7 @@ function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal)
         }
         if (event.what !== 'link') return
         const { kind, name, running } = event.link
-        // a bridge of ours is told of with every port that comes
-        if (kind === 'bridge' && (event.change === 'deleted' || !isOurs(event.link))) lookSoon()
+        if (bridges.isNews(event)) lookSoon()
         if (kind === 'bridge' && event.change === 'deleted') lost(name)
         if (kind === 'veth' && event.change === 'deleted') goneSoon()
         if (kind === 'veth' && event.change === 'new' && running) carries(name)
@@ -92,6 +92,28 @@ function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal)
     )
   } finally {
     netns.close()
+  }
+}
+
+/**
+ * What may make a bridge another program's, or lead it out of the host. The kernel tells of a bridge with every port that comes
+ * or goes, which changes nothing about that.
+ */
+class BridgeNews {
+  /** by index: bridges, and links that could be their way out */
+  readonly #known = new Map<number, string>()
+
+  constructor(readonly isOurs: (link: Link) => boolean) {}
+
+  isNews({ change, link }: { change: 'new' | 'deleted'; link: Link }): boolean {
+    const { index, kind, name, master, up } = link
+    if (kind !== 'bridge' && kind !== undefined) return false
+    if (change === 'deleted') return this.#known.delete(index) || kind === 'bridge'
+    if (this.isOurs(link)) return false
+    const now = `${name} ${master} ${up}`
+    if (this.#known.get(index) === now) return false
+    this.#known.set(index, now)
+    return true
   }
 }
 
@@ -129,7 +151,7 @@ function watchFirewall(watched: Watched, lookSoon: () => void, signal: AbortSign
         } else if (!signal.aborted && !isOurs(event)) {
           for (const [table, done] of event.tables) {
             if (tables.has(table)) changed(inWords(event, table, done))
-            if (!tables.has(table) || shared) lookSoon()
+            if (tables.has(table) ? shared : ![...done].every(isAboutElements)) lookSoon()
           }
         }
       },
@@ -139,6 +161,9 @@ function watchFirewall(watched: Watched, lookSoon: () => void, signal: AbortSign
     netns.close()
   }
 }
+
+/** What other programs' sets hold, no look at their rules can tell. */
+const isAboutElements = (what: string): boolean => what === 'added elements' || what === 'deleted elements'
 
 /** Deleting a table deletes all that is in it, one by one. */
 function inWords({ process, pid }: NftTransaction, table: string, done: ReadonlySet<string>): string {

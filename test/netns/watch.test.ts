@@ -112,6 +112,25 @@ test("changes to other programs' tables make us look at those, many of them a fe
   expect(causes).toEqual([])
 })
 
+test('elements of other programs, and ports of their bridges, are no reason to look', async () => {
+  const ip = (...args: string[]) => execFileSync('ip', ['link', ...args])
+  nft('add table inet other; add set inet other some { type mark; }')
+  ip('add', 'br-other', 'type', 'bridge')
+  watch()
+  ip('set', 'br-other', 'mtu', '1400')
+  await until('a look at what was not known', () => looks > 0)
+  const before = looks
+  for (let i = 0; i < 5; i++) {
+    ip('add', `port${i}`, 'master', 'br-other', 'type', 'veth', 'peer', 'name', `peer${i}`)
+    nft(`add element inet other some { ${i} }`)
+  }
+  nft('add table inet tsnet')
+  await until('the last change to be told', () => causes.length > 0)
+  expect(looks).toBe(before)
+  nft('add chain inet other rules')
+  await until('a look', () => looks > before)
+})
+
 test('a bridge that goes is told by name', async () => {
   watch()
   for (const verb of ['add', 'delete']) execFileSync('ip', ['link', verb, 'br-gone', 'type', 'bridge'])
