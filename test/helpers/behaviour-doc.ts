@@ -47,6 +47,7 @@ The container publishes a TCP and a UDP port at every address of the host, one a
 subnets and one with \`--from\` others; another port it only listens on. In mode \`routed\` ports are published at the container's own
 address, and on internal networks none is. The machine of the LAN has routes to the containers' subnets, and one for 127.0.0.0/8, by way of the host, whose
 administrator has opened 127.0.0.0/8 to that link. It is on the link that \`trusted_interfaces\` names. The other network has mode \`nat\`.
+\`--publish-default lan\` is the daemon's; a network of \`from=\` names the LAN's subnets. "The host's address" is none of a private network; a private one it has too.
 
 Frames of bridges pass through IP rules too, as dockerd has it (\`bridge-nf-call-iptables=1\`). With that, endpoints of a network with \`icc=false\`
 do not reach each other's published ports either, nor their own: the kernel turns such frames round on the bridge, where its isolated

@@ -14,12 +14,25 @@ export interface Mode {
   closed?: true
   /** what names no address of the host is published at loopback */
   atLoopback?: true
+  /** what names no address of the host is published at private ones */
+  inLan?: true
+  /** what names no clients is for those of the LAN */
+  forLan?: true
   /** some links are trusted, or all */
   trusting?: true
+  /** options of the daemon while ports are published; what was published stays so without them */
+  daemon?: string[]
 }
 
 /** A second address of the host on its uplink. */
 export const otherHostAddress: Record<Family, string> = { 4: '198.51.100.3', 6: '2001:db8:100::3' }
+
+/** A private address of the host on its uplink. */
+export const privateAddress: Record<Family, string> = { 4: '10.99.0.2', 6: 'fd00:99::2' }
+
+/** Some other clients, and the LAN. */
+const elsewhere = ['192.0.2.0/24', '2001:db8:2::/64']
+const lan = ['198.51.100.0/24', '2001:db8:100::/64']
 
 const both = (mode: string) => ({ gateway_mode_ipv4: mode, gateway_mode_ipv6: mode })
 /** A new mode of networks is a row here, and a column in docs/behaviour.md. */
@@ -34,15 +47,15 @@ export const modes: readonly Mode[] = [
   { name: 'host_ipv4, host_ipv6', options: { host_ipv4: otherHostAddress[4], host_ipv6: otherHostAddress[6] } },
   { name: 'trusted_interfaces', options: { trusted_interfaces: 'uplink0' }, trusting: true },
   { name: 'publish_default=loopback', options: { publish_default: 'loopback' }, atLoopback: true },
+  { name: 'publish_default=lan', options: { publish_default: 'lan' }, inLan: true },
+  { name: '--publish-default lan', options: {}, inLan: true, daemon: ['--publish-default', 'lan'] },
+  { name: 'from=the LAN', options: { from: lan.join(',') }, forLan: true },
 ]
 
 /** Container ports of every mode's server; the host's are these and the mode's number times 100 before them. */
 export const ports = { published: 81, unpublished: 82, loopback: 83, limited: 84, udp: 85, allowed: 86 } as const
 export const hostPort = (mode: Mode, port: number): number => 10_000 + 100 * modes.indexOf(mode) + port
 
-/** Some other clients, and the LAN. */
-const elsewhere = ['192.0.2.0/24', '2001:db8:2::/64']
-const lan = ['198.51.100.0/24', '2001:db8:100::/64']
 const one = (port: number) => ({ first: port, last: port })
 
 /** What the server of a mode publishes. */
@@ -97,6 +110,7 @@ type To = Way['to']
 const atHost =
   (port: number): To =>
   (mode, family) => ({ address: hostAddress[family], port: hostPort(mode, port) })
+const atPrivate: To = (mode, family) => ({ address: privateAddress[family], port: hostPort(mode, published) })
 const atLoopback =
   (port: number): To =>
   (mode, family) => ({ address: loopback[family], port: hostPort(mode, port) })
@@ -121,6 +135,7 @@ const row = (from: Place, words: string, to: To, protocol?: 'udp'): Way => ({
 export const ways: readonly Way[] = [
   row('outside', "a published port at the host's address", atHost(published)),
   row('outside', 'the same by UDP', atHost(udp), 'udp'),
+  row('outside', 'a published port at a private address of the host', atPrivate),
   row('outside', "a port published for the LAN's clients only, at the host's address", atHost(ports.allowed)),
   row('outside', 'a port published for other clients only', atHost(ports.limited)),
   row('outside', "a port published at loopback, by the host's address", atHost(ports.loopback)),
@@ -132,6 +147,7 @@ export const ways: readonly Way[] = [
   row('outside', "an unpublished port at the container's address", atServer(unpublished)),
 
   row('host', "a published port at the host's address", atHost(published)),
+  row('host', 'a published port at a private address of the host', atPrivate),
   row('host', 'a published port at 127.0.0.1 or [::1]', atLoopback(published)),
   row('host', 'the same by UDP', atLoopback(udp), 'udp'),
   row('host', "a published port at the network's gateway", atGateway),
@@ -168,6 +184,7 @@ export const ways: readonly Way[] = [
 
   row('other', "a published port at the host's address", atHost(published)),
   row('other', 'the same by UDP', atHost(udp), 'udp'),
+  row('other', 'a published port at a private address of the host', atPrivate),
   row('other', "a published port at the gateway of the container's network", atGateway),
   row('other', 'a published port at the gateway of its own network', (mode, family) => ({
     address: other.gateway[family],

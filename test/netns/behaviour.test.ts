@@ -15,6 +15,7 @@ import {
   outside,
   type Place,
   ports,
+  privateAddress,
   publishedBy,
   services,
   type Way,
@@ -51,10 +52,16 @@ async function attach(network: string, sandbox: string, at: Record<Family, strin
   return netns
 }
 
-/** Names of networks and sandboxes have no signs. */
-const idOf = ({ name }: Mode): string => name.replace(/\W+/g, '-')
+async function restart(...options: string[]): Promise<void> {
+  await host.stopTsnet()
+  await host.startTsnet(...options)
+}
 
-async function makeMode(mode: Mode): Promise<void> {
+/** Names of networks and sandboxes have no signs. */
+const idOf = ({ name }: Mode): string => name.replace(/\W+/g, '-').replace(/^-/, 'daemon-')
+
+async function makeMode(mode: Mode, daemon?: string[]): Promise<void> {
+  if (daemon !== undefined) await restart('--firewall', 'nftables', ...daemon)
   const { subnets, server, neighbour } = networkOf(mode)
   const { internal = false, options } = mode
   await api('POST', '/networks', { name: idOf(mode), subnets, internal, options })
@@ -85,6 +92,8 @@ function makeNosy(): void {
   host.run('sysctl', '-qw', 'net.ipv4.conf.uplink0.route_localnet=1')
   host.run('ip', 'addr', 'add', `${otherHostAddress[4]}/24`, 'dev', 'uplink0')
   host.run('ip', 'addr', 'add', `${otherHostAddress[6]}/64`, 'dev', 'uplink0', 'nodad')
+  host.run('ip', 'addr', 'add', `${privateAddress[4]}/32`, 'dev', 'uplink0')
+  host.run('ip', 'addr', 'add', `${privateAddress[6]}/128`, 'dev', 'uplink0', 'nodad')
   host.run('sysctl', '-qw', 'net.bridge.bridge-nf-call-iptables=1', 'net.bridge.bridge-nf-call-ip6tables=1')
 }
 
@@ -109,7 +118,8 @@ beforeAll(async () => {
     opened.push(await answer(netns, 'tcp', services[name], name))
   }
   await makeOther()
-  for (const mode of modes) await makeMode(mode)
+  for (const mode of modes) if (mode.daemon === undefined) await makeMode(mode)
+  for (const mode of modes) if (mode.daemon !== undefined) await makeMode(mode, mode.daemon)
 })
 
 afterAll(async () => {
@@ -130,7 +140,7 @@ function seen(reply: string, { from, protocol }: Way, mode: Mode, family: Family
     neighbour: networkOf(mode).neighbour[family],
     other: other.server[family],
   }
-  if (source === own[from]) return 'yes'
+  if (source === own[from] || (from === 'host' && source === privateAddress[family])) return 'yes'
   if (source === networkOf(mode).gateway[family]) return 'as the gateway'
   if (source === hostAddress[family]) return 'as the host'
   if (source === otherHostAddress[family]) return `as host_ipv${family}`
@@ -200,24 +210,35 @@ const promises: [what: string, concerns: (way: Way, mode: Mode) => boolean, hold
     isClosed,
   ],
   [
+    'what is published in the LAN by default is closed at public addresses',
+    (way, { inLan }) => inLan === true && asks(/^a published port at the host/)(way),
+    isClosed,
+  ],
+  ['and open at private ones', (way, { inLan }) => inLan === true && asks(/ private address/)(way), isOpen],
+  [
+    'what a network publishes for the LAN is closed to other networks',
+    (way, { forLan }) => forLan === true && way.from === 'other' && asks(/ published port| clients/)(way),
+    isClosed,
+  ],
+  [
     'a neighbour is not reached with icc off',
     (way, { name }) => way.from === 'neighbour' && name === 'icc=false' && asks(/unpublished/)(way),
     isClosed,
   ],
   [
     'a published port is open to a machine outside, which is seen as itself',
-    (way, { closed, direct, atLoopback }) =>
+    (way, { closed, direct, atLoopback, inLan }) =>
       way.from === 'outside' &&
-      !(closed || atLoopback) &&
+      !(closed || atLoopback || inLan) &&
       (direct ? asks(/^a published port at the container/)(way) : asks(/^a published port at the host/)(way)),
     cell => cell === 'yes',
   ],
   [
     "a published port is open at the host's address to the host, to its own container, its neighbours and other networks",
-    (way, { name, closed, direct, atLoopback }) =>
+    (way, { name, closed, direct, atLoopback, inLan, forLan }) =>
       way.from !== 'outside' &&
       asks(/ published port at the host/)(way) &&
-      !(closed || direct || atLoopback) &&
+      !(closed || direct || atLoopback || inLan || (forLan && way.from !== 'host')) &&
       // frames that br_netfilter turns round on their bridge meet its isolated ports
       !(name === 'icc=false' && (way.from === 'server' || way.from === 'neighbour')),
     isOpen,
@@ -234,11 +255,8 @@ describe.each<[string, string[], string]>([
   let got: Measured
 
   beforeAll(async () => {
-    if (program !== '') {
-      await host.stopTsnet()
-      host.run('ln', '-sf', `/usr/sbin/${program}`, '/etc/alternatives/iptables')
-      await host.startTsnet(...options)
-    }
+    if (program !== '') host.run('ln', '-sf', `/usr/sbin/${program}`, '/etc/alternatives/iptables')
+    await restart(...options)
     got = await measure(isWritten ? undefined : readBehaviourDoc(readDocument()))
     if (isWritten && name === 'nftables') writeFileSync(document, behaviourDoc(got))
   })
