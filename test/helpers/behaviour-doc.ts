@@ -51,7 +51,8 @@ administrator has opened 127.0.0.0/8 to that link. It is on the link that \`trus
 
 Frames of bridges pass through IP rules too, as dockerd has it (\`bridge-nf-call-iptables=1\`). With that, endpoints of a network with \`icc=false\`
 do not reach each other's published ports either, nor their own: the kernel turns such frames round on the bridge, where its isolated
-ports do not hear each other. Without it they do, as the gateway.
+ports do not hear each other. Without it they do, as the gateway. (Docker's own bridge is the same with \`--userland-proxy=false\`; else its
+proxy carries such connections.)
 `
 
 /** What the page says, read back. */

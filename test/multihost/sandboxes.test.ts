@@ -149,6 +149,39 @@ describe('who reaches whom', () => {
     await expectReach(places[1]!.at, ...places[0]!.known)
     for (const box of ['c1', 'd1']) await endServe(h1, box)
   })
+
+  test('publish_default and from of the network hold on every host, and what drops its VXLAN is named', async () => {
+    blue(...subnet, '-o', 'publish_default=loopback')
+    h2.tsnet('network', 'create', 'red', '--driver', 'overlay', '-o', `from=${underlay.outside4}`)
+    for (const host of [h1, h2]) {
+      host.attach('blue', `b${host.n}`, '-p', '8080:80')
+      host.attach('red', `r${host.n}`, '-p', '8081:80')
+      for (const box of [`b${host.n}`, `r${host.n}`]) await startServe(host, box, ['80/tcp'], host.sandbox(box))
+    }
+    for (const [host, other] of [
+      [h1, h2],
+      [h2, h1],
+    ] as const) {
+      expect(ask(host, 'tcp', '127.0.0.1', 8080)?.name).toBe(`b${host.n}`)
+      expect(isClosed(world.outside, 'tcp', host.ip4, 8080)).toBe(true)
+      expect(ask(world.outside, 'tcp', host.ip4, 8081)).toEqual({ name: `r${host.n}`, peer: underlay.outside4 })
+      expect(isClosed(other, 'tcp', host.ip4, 8081)).toBe(true)
+    }
+    const chain = '{ type filter hook input priority 0; }'
+    h1.run(
+      'nft',
+      `add table inet theirs; add chain inet theirs in ${chain}; add rule inet theirs in udp dport 4789 drop`,
+    )
+    const obstacles = () => h1.tsnetJson<NetworkView[]>('network', 'inspect', 'blue')[0]!.obstacles ?? []
+    await until('the obstacle', () => obstacles().length > 0)
+    expect(obstacles()).toEqual([
+      expect.stringMatching(
+        /^table inet theirs, chain in: udp dport 4789 drop \(to VXLAN from other hosts: iifname "\w+" udp dport 4789\)$/,
+      ),
+    ])
+    h1.run('nft', 'delete table inet theirs')
+    for (const host of [h1, h2]) for (const box of [`b${host.n}`, `r${host.n}`]) await endServe(host, box)
+  })
 })
 
 describe('coming and going', () => {

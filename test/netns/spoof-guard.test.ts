@@ -247,3 +247,24 @@ describe('what an operator allows', () => {
     expect(got).not.toContain('an extra address')
   })
 })
+
+test('where nftables does not work, iptables has no guard: a network says so, and is refused where the guard is asked for', async () => {
+  await host?.stop()
+  host = await Host.start()
+  // the program needs the library too
+  host.run(
+    'sh',
+    '-c',
+    'for l in $(ldconfig -p | sed -n "s/.*libnftables.so.1 .*=> //p"); do mount --bind /dev/null "$l"; done',
+  )
+  await host.startTsnet('--firewall', 'auto')
+  expect(host.logOf('tsnet')).toContain('networks have no spoof guard')
+  host.tsnet('network', 'create', 'plain')
+  expect(host.tsnetJson('network', 'inspect', 'plain')[0]?.notes).toEqual([
+    'anti_spoof is off on this host: nftables does not work here; endpoints can send with the addresses of others',
+  ])
+  const { status, stderr } = host.tryTsnet('network', 'create', 'safe', '-o', 'anti_spoof=true')
+  expect(stderr).toContain('network safe cannot have anti_spoof=true on this host: nftables does not work here')
+  expect(status).toBe(2)
+  expect(host.tsnet('reconcile')).toBe('')
+})
