@@ -57,9 +57,12 @@ export function meaningOf(word: string, state: State, kernel: Kernel): Meaning {
   if (word === 'host') return { ends: hostEnds(kernel) }
   const sandbox = state.sandboxes().find(({ name, id }) => name === word || id === word)
   if (sandbox?.shares?.with === 'host') return { ends: hostEnds(kernel) }
-  const own = state
-    .endpoints()
-    .filter(endpoint => isCalled(endpoint, word, state.sandboxNameOf(endpoint)) || endpoint.sandboxId === sandbox?.id)
+  const own = state.endpoints().filter(
+    endpoint =>
+      isCalled(endpoint, word, state.sandboxNameOf(endpoint)) ||
+      // a container's has no sandbox
+      (sandbox !== undefined && endpoint.sandboxId === sandbox.id),
+  )
   const here = own.flatMap(endpoint => endsOf(endpoint, state))
   if (here.length > 0) return { ends: here }
   const there = state.peers().filter(peer => isCalled(peer, word, peer.sandbox) || `${peer.host}/${peer.name}` === word)

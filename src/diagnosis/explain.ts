@@ -5,6 +5,7 @@ import { type BetweenDeps, betweenHops } from './between-hosts.js'
 import { choosePair, type End, type Meaning, meaningOf, parseWanted, type Wanted } from './ends.js'
 import { type Hop, isWrong, lasting } from './hops.js'
 import { backHops, type Leaving, linkHops, neighbourHops, routeHops } from './inside.js'
+import { isLan } from './lan.js'
 import { type Policy, policyOf } from './policy.js'
 import { type Probed, patienceMs, probe, shortMs, wholePacket } from './probing.js'
 import { type Links, legacyHops, passedHops, type RulesDeps, readHops, stopHop } from './rules.js'
@@ -128,11 +129,15 @@ async function tried(deps: ExplainDeps, walked: Walked, wanted: Wanted): Promise
   const { from, to, policy, links } = walked
   const { final } = policy
   const inner: Wanted = { ...wanted, ...(policy.port !== undefined && { port: policy.port }) }
-  if (from.kind === 'outside' || from.kind === 'peer') {
-    const legacy = await legacyHops(from, final, inner, links)
-    const hops = [...walked.hops, ...(await readHops(deps, from, final, inner, links)), ...legacy]
-    const unsent = ok('probe', `none is sent: ${from.name} is not on this host; this is what can be read here`)
-    return hops.some(isWrong) ? { works: false, hops, ...causeOf(hops) } : { works: true, hops: [...hops, unsent] }
+  const unsent = unsentBecause(from, wanted)
+  if (unsent !== undefined) {
+    // what comes to a machine of the LAN does not pass the host's rules
+    const read = isLan(final.on?.network)
+      ? []
+      : [...(await readHops(deps, from, final, inner, links)), ...(await legacyHops(from, final, inner, links))]
+    const hops = [...walked.hops, ...read]
+    if (hops.some(isWrong)) return { works: false, hops, ...causeOf(hops) }
+    return { works: true, hops: [...hops, ok('probe', `none is sent: ${unsent}; this is what can be read here`)] }
   }
   const sent = await attempt(walked, wanted)
   if ('what' in sent) {
@@ -151,11 +156,15 @@ async function tried(deps: ExplainDeps, walked: Walked, wanted: Wanted): Promise
   return { works: false, hops, probe: sent.report, ...causeOf(hops) }
 }
 
+/** Many kernels have no SCTP, and a packet made by hand is no association. */
+function unsentBecause({ kind, name }: End, { protocol }: Wanted): string | undefined {
+  if (kind === 'outside' || kind === 'peer') return `${name} is not on this host`
+  return protocol === 'sctp' ? 'there are none for SCTP' : undefined
+}
+
 async function attempt({ from, to, policy, hops }: Walked, wanted: Wanted): Promise<Probed | Hop> {
   const isBroken = hops.some(hop => isWrong(hop) && !hop.lasting)
   try {
-    if (wanted.protocol === 'sctp')
-      return fail('probe', 'no SCTP probe is sent, and nothing else tells whether it gets through')
     return await probe({ from, to, final: policy.final }, wanted, isBroken ? shortMs : patienceMs)
   } catch (error) {
     return fail('probe', `none could be sent: ${messageOf(error)}`)
@@ -174,7 +183,9 @@ async function through(
 ): Promise<Outcome> {
   const hops: Hop[] = before.map(hop => (isWrong(hop) && !hop.lasting ? { ...hop, state: 'warn' } : hop))
   hops.push(...passedHops(sent))
-  const near = to.kind !== 'outside' && policy.final === to
+  // to itself it goes by its loopback, whose MTU is nobody else's
+  const toItself = to.kind !== 'peer' && to.netns === from.netns
+  const near = to.kind !== 'outside' && policy.final === to && !toItself
   if (near && mtu !== undefined && !hops.some(isWrong) && (await wholePacket(from, to.address, mtu)) === false)
     hops.push(
       lasting(

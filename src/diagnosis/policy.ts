@@ -8,6 +8,7 @@ import { specOf } from '../ports/spec.js'
 import { clientWords, directHop, isClient, publishedBy } from './direct.js'
 import type { End, Wanted } from './ends.js'
 import type { Hop } from './hops.js'
+import { isLan, lanHop } from './lan.js'
 
 // What tsnet's own rules say of a way, in the words of whoever chose them: icc, internal, networks apart, published ports, clients.
 
@@ -23,6 +24,8 @@ export interface Policy {
 export function policyOf(state: State, from: End, to: End, wanted: Wanted, comesBy: string | undefined): Policy {
   const port = wanted.port === undefined ? {} : { port: wanted.port }
   const here = { final: to, ...port }
+  const onLan = lanHop(from, to)
+  if (onLan !== undefined && !(to.kind === 'outside' && onLan.state === 'ok')) return { ...here, hops: [onLan] }
   if (to.kind === 'host' && wanted.port !== undefined) return toHostPort(state, from, to, wanted)
   const [a, b] = [from.on, to.on]
   if (a !== undefined && b !== undefined) {
@@ -51,11 +54,12 @@ export function policyOf(state: State, from: End, to: End, wanted: Wanted, comes
 function apart(from: End, to: End, wanted: Wanted): Hop {
   const [mine, theirs] = [from.on?.network.name, to.on?.network.name]
   const binding = to.on && publishedBy(to.on.endpoint.bindings, wanted)
-  const way =
-    binding === undefined
-      ? `tsnet connect ${theirs} ${from.name}`
-      : `tsnet explain ${from.name} host:${hostPortOf(binding, wanted)}    # its port is published there`
-  const docker = from.on?.endpoint.createdBy === 'docker' && binding === undefined
+  // who is on a LAN does not reach the host, whose port it would be
+  const isByPort = binding !== undefined && !isLan(from.on?.network)
+  const way = !isByPort
+    ? `tsnet connect ${theirs} ${from.name}`
+    : `tsnet explain ${from.name} host:${hostPortOf(binding, wanted)}    # its port is published there`
+  const docker = from.on?.endpoint.createdBy === 'docker' && !isByPort
   return fail(
     'network',
     `${from.name} is on network ${mine} and ${to.name} on network ${theirs}: networks are kept apart`,

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { attachmentOf, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
+import { explained } from '../helpers/faults.js'
 import { Host } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
 import type { Vantage } from '../helpers/vantage.js'
@@ -40,6 +41,7 @@ const ask = (from: string, name: string): string[] =>
 const found = (from: Vantage, name: string): string => from.tryRun('busybox', 'nslookup', '-type=a', name).stdout
 
 interface Row {
+  id: string
   name: string
   aliases: string[]
   network: string
@@ -58,6 +60,21 @@ test('a container is known by its name and its aliases, and by its new name when
   await known('market')
   expect(ask('box', 'market')).toEqual([IPAddress])
   expect(ask('box', 'shop')).toEqual([])
+})
+
+test('explain finds containers by every name that they have, and nobody by another', async () => {
+  for (const name of ['shop', 'store']) await runContainer(host, name, 'lab', '--network-alias', `${name}-2`)
+  for (const name of ['shop', 'store']) await known(name)
+  const id = ps()
+    .find(row => row.name === 'store')!
+    .id.slice(0, 12)
+  const { IPAddress } = attachmentOf(host, 'store', 'lab')
+  for (const to of ['store', 'store-2', 'store.lab', id, IPAddress]) {
+    const got = explained(host, 'shop', `${to}:80`)
+    expect([to, got.works, got.hops[0]?.words]).toEqual([to, true, expect.stringContaining(`; store is ${IPAddress} `)])
+  }
+  expect(explained(host, 'box', 'store:53/udp').works).toBe(true)
+  expect(explained(host, 'shop', 'stroe').cause?.words).toMatch(/is called stroe$/)
 })
 
 test('names survive a restart of the daemon, and those given meanwhile are learned then', async () => {

@@ -20,17 +20,31 @@ beforeAll(async () => {
   create('inner', ['10.32.0.0/24'], { internal: true })
   create('apart', ['10.33.0.0/24'], { options: { icc: 'false' } })
   create('open', ['10.34.0.0/24'], { options: { gateway_mode_ipv4: 'routed' } })
-  const on = { srv: 'open', box: 'lab', shop: 'lab', far: 'web', kept: 'inner', one: 'apart', two: 'apart' }
+  const lan = (name: string, range: string, options: object = {}) =>
+    create(name, ['198.51.100.0/24'], {
+      driver: 'macvlan',
+      ipRanges: [`198.51.100.${range}`],
+      gateways: [outside],
+      options: { parent: 'uplink0', ...options },
+    })
+  lan('lan', '64/28')
+  lan('access', '80/28', { host_access: 'true' })
+  lan('shy', '96/28', { mode: 'private' })
+  const onLab = { srv: 'open', box: 'lab', shop: 'lab', far: 'web', kept: 'inner', one: 'apart', two: 'apart' }
+  const onLan = { mac: 'lan', mac2: 'lan', near: 'access', loner: 'shy', hermit: 'shy' }
+  const on = { ...onLab, ...onLan }
   for (const [sandbox, network] of Object.entries(on)) {
     host.request('POST', '/sandboxes', { name: sandbox })
     host.request('POST', `/networks/${network}/connect`, { sandbox })
   }
   host.tsnet('publish', 'add', 'box', '8080:80')
+  host.tsnet('publish', 'add', 'box', '8132:132/sctp')
   host.tsnet('publish', 'add', 'srv', '80')
   host.tsnet('publish', 'add', 'shop', '8081:80', '--from', '192.0.2.0/24')
   await startServe(host, 'box', ['80/tcp'], host.sandbox('box'))
   await startServe(host, 'shop', ['80/tcp'], host.sandbox('shop'))
   await startServe(host, 'srv', ['80/tcp'], host.sandbox('srv'))
+  await startServe(host, 'mac', ['80/tcp', '53/udp'], host.sandbox('mac'))
   await startServe(host.outside, 'outside', ['80/tcp'])
 }, 60_000)
 afterAll(async () => {
@@ -59,6 +73,15 @@ describe('a way that works', () => {
     [outside, 'host:8080'],
     [outside, 'srv:80'],
     ['box', 'srv:80'],
+    ['box', 'box'],
+    ['mac2', 'mac:80'],
+    ['near', 'mac:53/udp'],
+    ['mac', `${addresses.beyond4}:80`],
+    [outside, 'mac:80'],
+    ['host', 'near'],
+    // of SCTP nothing is sent
+    ['box', 'shop:132/sctp'],
+    ['far', 'host:8132/sctp'],
   ])('%s to %s is said to work, hop by hop', (from, to) => {
     const got = explained(host, from, to)
     expect(got).toMatchObject({ works: true })
@@ -229,6 +252,29 @@ describe('a prepared fault is named', () => {
       ...{ name: 'port not published, of a routed network', from: outside, to: 'srv:81' },
       cause:
         /^its gateway mode is routed, so srv is reached at its own address, but port 81\/tcp of it is not published$/,
+    }),
+    () => ({
+      ...{ name: 'a host and the macvlans on its link', from: 'mac', to: 'host:80' },
+      cause:
+        /^mac is on network lan, and the host, \S+, and the macvlans on a link of its own do not reach each other$/,
+      fix: /host_access=true/,
+    }),
+    () => ({
+      ...{ name: 'macvlan, mode=private', from: 'loner', to: 'hermit' },
+      cause: /^network shy has mode=private: its endpoints reach nobody who is on uplink0 as well$/,
+    }),
+    () => ({
+      ...{ name: 'from a LAN to another network', from: 'mac', to: 'box:80' },
+      cause: /^mac is on network lan and box on network lab: networks are kept apart$/,
+      fix: /^tsnet connect lab mac$/,
+    }),
+    () => ({
+      ...{ name: 'SCTP port not published', from: 'box', to: 'host:8133/sctp' },
+      cause: /^port 8133\/sctp of the host is not published/,
+    }),
+    () => ({
+      ...{ name: 'nobody listens, UDP', from: 'box', to: 'shop:81/udp' },
+      cause: /^the way is free, but nothing in shop listens on port 81\/udp$/,
     }),
     () => ({ name: 'nobody of that name', from: 'box', to: 'shpo', cause: /is called shpo$/ }),
   ]
