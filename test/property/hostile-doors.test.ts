@@ -63,7 +63,8 @@ function send(socketPath: string, method: string, path: string, body?: Buffer): 
     })
     outgoing.on('error', (error: NodeJS.ErrnoException) => {
       // the server has closed an idle connection in the moment in which it was to be used again
-      if (outgoing.reusedSocket && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '')) resolve(send(socketPath, method, path, body))
+      if (outgoing.reusedSocket && ['ECONNRESET', 'EPIPE'].includes(error.code ?? ''))
+        resolve(send(socketPath, method, path, body))
       else reject(error)
     })
     outgoing.end(body)
