@@ -68,15 +68,23 @@ const anyTime = (link: LinkAttributes): LinkAttrs => ({
 })
 
 /** The attributes that the kernel ignores in a creation. */
-function afterCreation(link: LinkAttributes): LinkAttrs {
+function afterCreation(link: LinkAttributes & Pick<LinkChange, 'arpNotify'>): LinkAttrs {
   if (link.alias !== undefined && Buffer.byteLength(link.alias) > aliasBytes)
     throw invalid(`link alias "${link.alias}" is over ${aliasBytes} bytes`)
   return {
     ifalias: link.alias,
-    afSpec: link.addrGenMode && { inet6: { addrGenMode: link.addrGenMode } },
+    afSpec: afSpecOf(link),
     info: link.port && { slaveKind: 'bridge', slaveData: link.port },
   }
 }
+
+const afSpecOf = ({ addrGenMode, arpNotify }: Pick<LinkChange, 'addrGenMode' | 'arpNotify'>): LinkAttrs['afSpec'] =>
+  addrGenMode === undefined && arpNotify === undefined
+    ? undefined
+    : {
+        ...(arpNotify !== undefined && { inet: { conf: { arpNotify: arpNotify ? 1 : 0 } } }),
+        ...(addrGenMode && { inet6: { addrGenMode } }),
+      }
 
 const isEmpty = (attrs: LinkAttrs): boolean => Object.values(attrs).every(value => value === undefined)
 
@@ -171,6 +179,7 @@ function setOnce(change: LinkChange): Request {
     ...anyTimeWords(change),
     alias: change.alias,
     addrgenmode: change.addrGenMode,
+    arp_notify: change.arpNotify === undefined ? undefined : Number(change.arpNotify),
     ...(change.port && { type: 'bridge_slave', ...portWords(change.port) }),
     ...(change.vxlan && { type: 'vxlan', local: change.vxlan.local, ttl: change.vxlan.ttl }),
   })

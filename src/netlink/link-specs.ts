@@ -51,7 +51,9 @@ export type LinkSpec =
   | (NewLink & { kind: 'vlan'; parent: number; vlan: VlanData & { id: number } })
 
 /** What to change about a link. Renaming needs the index: the kernel takes a name for the link to look up. */
-export type LinkChange = LinkAttributes & { netns?: Netns; vxlan?: VxlanData } & (
-    | { index: number; name?: never; newName?: string }
-    | { name: string; index?: never; newName?: never }
-  )
+export type LinkChange = LinkAttributes & {
+  netns?: Netns
+  vxlan?: VxlanData
+  /** IPv4: who has its addresses is told when it comes up; not together with `up`, which the kernel does first */
+  arpNotify?: boolean
+} & ({ index: number; name?: never; newName?: string } | { name: string; index?: never; newName?: never })

@@ -10,8 +10,14 @@ export const afInet = 2
 export const afBridge = 7
 export const afInet6 = 10
 
-/** IFLA_AF_SPEC by family; IFLA_INET6_* of linux/if_link.h */
+/** IPV4_DEVCONF_*, linux/ip.h */
+const ip4Settings = table('inet settings', { arpNotify: attr(22, u32) })
+/** IFLA_INET_CONF: each setting an attribute where it is sent, all of them an array of numbers where it is told. */
+const toldOtherwise: typeof ip4Settings = { put: ip4Settings.put, get: () => ({}) }
+
+/** IFLA_AF_SPEC by family; IFLA_INET_*, IFLA_INET6_* of linux/if_link.h */
 const afSpec = table('afSpec', {
+  inet: nest(afInet, table('inet', { conf: nest(1, toldOtherwise) })),
   inet6: nest(
     afInet6,
     table('inet6', {

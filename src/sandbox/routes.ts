@@ -107,6 +107,7 @@ function refuseReachable(
   links: ReadonlyMap<string, Link>,
   foreign: readonly Route[],
 ): void {
+  if (foreign.length === 0) return
   const nameOf = new Map([...links.values()].map(({ index, name }) => [index, name]))
   const ours = new Set(wanted.links.map(({ ifname }) => ifname))
   const there = new Set(kernel.addresses().map(({ address }) => address))

@@ -45,8 +45,9 @@ export function planInside(
     if (link === undefined) throw conflict(`interface ${want.ifname} is missing in sandbox ${wanted.sandbox.name}`)
     for (const [key, value] of Object.entries(sysctlsOf(want)))
       if (!hasValue(read(netns, key), value)) {
-        plan.words.push(`set ${key} to ${value}`)
-        plan.sysctls.push({ key, value })
+        const told = settingRequest(link, want.ifname, key, value)
+        if (told === undefined) plan.sysctls.push({ key, value })
+        add(`set ${key} to ${value}`, told ?? [])
       }
     linkChanges(kernel, want, link, add)
     neighbourChanges(kernel, want, link, add)
@@ -72,6 +73,12 @@ const standard6 = {
   'net.ipv6.conf.IFNAME.ndisc_notify': '1',
   // the link-local address is usable at once, as the others are: it follows from a MAC address that nobody else has
   'net.ipv6.conf.IFNAME.accept_dad': '0',
+}
+
+/** The kernel takes few settings of a link in a message, but those at once; undefined: this one has to be written to its file. */
+function settingRequest({ index }: Link, ifname: string, key: string, value: string): Requests | undefined {
+  const [announced] = Object.entries(namedFor(ifname, standard))
+  return key === announced?.[0] && value === announced[1] ? linkSet({ index, arpNotify: true }) : undefined
 }
 
 /** Put the name of an interface where IFNAME stands; within the name of a setting a slash stands for a dot (sysctl(8)). */

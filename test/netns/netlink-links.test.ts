@@ -205,6 +205,15 @@ describe('linkSet', () => {
     expect(world.kernel.addresses({ index: world.index('v1') })).toHaveLength(1)
   })
 
+  test('what a link announces, as sysctl has it', () => {
+    const announces = () => run(world.name, 'sysctl', '-n', 'net.ipv4.conf.v0.arp_notify').trim()
+    for (const arpNotify of [true, false]) {
+      world.kernel.apply(linkSet({ name: 'v0', arpNotify }))
+      expect(announces()).toBe(arpNotify ? '1' : '0')
+    }
+    expect(ipLink('v0').inet6_addr_gen_mode).toBe('eui64')
+  })
+
   test('master and port settings in one call; bridgePortSet alone', () => {
     world.kernel.apply(linkSet({ name: 'v0', master: world.index('br0'), port: { isolated: true, cost: 77 } }))
     const port = () => bridgeJson<Json[]>(world.name, 'link', 'show', 'dev', 'v0')[0] as Json

@@ -125,6 +125,8 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
           alias: markOf(network, endpoint),
           up: true,
           port: portOf(network),
+          // a port of a bridge has no use for an address of its own, and each costs all others routes to go through
+          addrGenMode: 'none',
           peer: {
             name: place?.ifname ?? peerLinkName(endpoint),
             mtu,
