@@ -135,3 +135,89 @@ describe('bad input is refused with one sentence and nothing is called', () => {
     expect(cnm.calls).toEqual([])
   })
 })
+
+describe('what is larger than anything right is refused, and what is as large is not', () => {
+  const many = <T>(count: number, of: (n: number) => T): T[] => Array.from({ length: count }, (_, n) => of(n))
+  const entries = (count: number, key = 1, value = 1) =>
+    Object.fromEntries(many(count, n => [`${n}`.padEnd(key, 'k'), 'v'.repeat(value)]))
+  const port = { protocol: 'tcp', containerPort: { first: 80, last: 80 } }
+  const connect = '/v1/networks/lab/connect'
+  const options = 'an object of options must have at most 256 entries, with keys of at most 255 characters'
+  const cases: [string, string, number, (size: number) => object, string][] = [
+    [
+      'ports',
+      connect,
+      10_000,
+      n => ({ sandbox: 'b', ports: many(n, () => port) }),
+      'field "ports" must have at most 10000 entries',
+    ],
+    [
+      'clients',
+      connect,
+      256,
+      n => ({ sandbox: 'b', ports: [{ ...port, from: many(n, () => '10.0.0.0/8') }] }),
+      'field "ports.0.from" must have at most 256 entries',
+    ],
+    [
+      'aliases',
+      connect,
+      256,
+      n => ({ sandbox: 'b', aliases: many(n, i => `a${i}`) }),
+      'field "aliases" must have at most 256 entries',
+    ],
+    [
+      'routes',
+      connect,
+      256,
+      n => ({ sandbox: 'b', routes: many(n, () => ({ destination: '10.0.0.0/8' })) }),
+      'field "routes" must have at most 256 entries',
+    ],
+    ['options', connect, 256, n => ({ sandbox: 'b', options: entries(n) }), options],
+    [
+      'subnets',
+      '/v1/networks',
+      256,
+      n => ({ name: 'a', subnets: many(n, () => '10.0.0.0/8') }),
+      'field "subnets" must have at most 256 entries',
+    ],
+    ['labels', '/v1/networks', 256, n => ({ name: 'a', labels: entries(n) }), options],
+    ['a key', '/v1/networks', 255, n => ({ name: 'a', labels: entries(1, n) }), options],
+    [
+      'a value',
+      '/v1/networks',
+      4096,
+      n => ({ name: 'a', labels: entries(1, 1, n) }),
+      'field "labels.0" must be at most 4096 characters long',
+    ],
+    [
+      'hosts',
+      '/v1/sandboxes',
+      256,
+      n => ({ name: 's', extraHosts: many(n, () => ({ name: 'h', address: '10.0.0.1' })) }),
+      'field "extraHosts" must have at most 256 entries',
+    ],
+    ['a word', connect, 255, n => ({ sandbox: 's'.repeat(n) }), 'field "sandbox" must be at most 255 characters long'],
+    [
+      'an end of explain',
+      '/v1/explain',
+      300,
+      n => ({ from: 'f'.repeat(n), to: 't' }),
+      'field "from" must be at most 300 characters long',
+    ],
+  ]
+  test.each(cases)('%s', async (_what, path, most, body, message) => {
+    cnm.calls.length = 0
+    const over = await callApi(socketPath, 'POST', path, body(most + 1))
+    expect(over).toMatchObject({ status: 400, body: refusal('InvalidParameter', message) })
+    expect(cnm.calls).toEqual([])
+    const { body: answer } = await callApi(socketPath, 'POST', path, body(most))
+    expect(JSON.stringify(answer)).not.toContain('at most')
+  })
+
+  test('a name in a path', async () => {
+    const message = 'a name or id is at most 512 characters long'
+    const got = await callApi(socketPath, 'GET', `/v1/networks/${'n'.repeat(513)}`)
+    expect(got).toMatchObject({ status: 400, body: refusal('InvalidParameter', message) })
+    expect((await callApi(socketPath, 'GET', `/v1/networks/${'n'.repeat(512)}`)).status).toBe(404)
+  })
+})

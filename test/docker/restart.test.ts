@@ -24,10 +24,10 @@ afterEach(() => {
 const { host4, outside4 } = addresses
 const talk = (): unknown => ask(host.container('one'), 'tcp', 'two', 80)?.name
 
-describe.each([
-  ["Docker's IPAM", []],
-  ["tsnet's IPAM", ['--ipam-driver', 'tsnet']],
-])('with %s', (_whose, ipam) => {
+const oursToo: [whose: string, flags: string[]][] = [["tsnet's IPAM", ['--ipam-driver', 'tsnet']]]
+// another dockerd asks us the same with its own IPAM, less what it asks that
+const ipams: typeof oursToo = process.env.TSNET_TEST_DEBIAN ? oursToo : [["Docker's IPAM", []], ...oursToo]
+describe.each(ipams)('with %s', (_whose, ipam) => {
   async function twoContainers(...flags: string[]): Promise<void> {
     host.docker('network', 'create', '-d', 'tsnet', ...ipam, '--subnet', '10.20.0.0/24', 'web')
     await runContainer(host, 'one', 'web', ...flags)
