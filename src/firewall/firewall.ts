@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
 import { KeyedLock } from '../locks.js'
 import type { ElementsChange } from '../netlink/nft-elements.js'
 import { elementBytes } from './element-bytes.js'
@@ -28,7 +29,8 @@ export interface Firewall {
   /** Every element that the kernel has, and what is wrong with the table that holds them: nothing for a right one. */
   check(): Promise<{ elements: Element[]; faults: string[] }>
   /**
-   * One transaction: first the deletes, by key, then the adds. Adding what is there and deleting what is not are fine;
+   * First the deletes, by key, then the adds: one transaction, or where thousands only come or only go, as few as let others have
+   * their turns in between; of those that come, none is left if one cannot. Adding what is there and deleting what is not are fine;
    * adding a key that is there with another value replaces the value. Costs the same however much is there already.
    */
   apply(change: FirewallChange): Promise<void>
@@ -111,6 +113,22 @@ function createTable(runner: Nftables, table: StaticTable): Firewall {
     }
   }
 
+  /** Thousands of elements, as a range of ports onto another has, would keep everybody else waiting for a tenth of a second. */
+  async function applyInTurns(change: FirewallChange): Promise<void> {
+    const parts = partsOf(change)
+    const done: FirewallChange[] = []
+    try {
+      for (const part of parts) {
+        if (done.length > 0) await setImmediate()
+        await apply(part)
+        done.push(part)
+      }
+    } catch (error) {
+      for (const { add } of done) await apply({ add: [], delete: add }).catch(() => undefined)
+      throw error
+    }
+  }
+
   return {
     ensure: keep => oneAtATime(() => ensure(keep)),
     check: () =>
@@ -118,9 +136,23 @@ function createTable(runner: Nftables, table: StaticTable): Firewall {
         const have = await read()
         return { elements: have?.elements ?? [], faults: have ? faultsOf(table, have) : ['it is missing'] }
       }),
-    apply: change => oneAtATime(() => apply(change)),
+    apply: change => oneAtATime(() => applyInTurns(change)),
     delete: () => oneAtATime(async () => void (await runner.run(deleteTable))),
   }
+}
+
+/** Some milliseconds' worth. */
+const elementsAtOnce = 300
+
+/** What replaces something is one transaction; where there is nothing to be replaced, nobody sees that it comes or goes in parts. */
+function partsOf(change: FirewallChange): FirewallChange[] {
+  const { add, delete: gone } = change
+  if (add.length + gone.length <= elementsAtOnce || (add.length > 0 && gone.length > 0)) return [change]
+  const starts = Array.from(
+    { length: Math.ceil((add.length + gone.length) / elementsAtOnce) },
+    (_, i) => i * elementsAtOnce,
+  )
+  return starts.map(at => ({ add: add.slice(at, at + elementsAtOnce), delete: gone.slice(at, at + elementsAtOnce) }))
 }
 
 /** What is wrong with a table that calls itself ours; nothing for a right one. */

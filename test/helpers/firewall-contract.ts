@@ -187,6 +187,13 @@ export function firewallContract(name: string, make: () => Firewall): void {
       expect(await listed()).toEqual(texts([range(100, 200), port(80, '10.20.0.2')]))
     })
 
+    it('leaves nothing of many that come when one of them cannot', async () => {
+      await firewall.apply({ add: [range(100, 200), port(80, '10.20.0.2')], delete: [] })
+      const many = Array.from({ length: 700 }, (_, i) => port(1000 + i, '10.20.0.3'))
+      await expect(firewall.apply({ add: [...many, range(150, 250)], delete: [] })).rejects.toThrow('File exists')
+      expect(await listed()).toEqual(texts([range(100, 200), port(80, '10.20.0.2')]))
+    })
+
     it('takes an element given twice as one', async () => {
       await firewall.apply({ add: [port(80, '10.20.0.2'), port(80, '10.20.0.2')], delete: [] })
       expect(await listed()).toEqual(texts([port(80, '10.20.0.2')]))

@@ -147,7 +147,7 @@ describe('the table in the kernel', () => {
     },
   )
 
-  it('takes 10,000 ports in one transaction, and the next one costs what the first did', async () => {
+  it('takes 10,000 ports at once, and the next one costs what the first did', async () => {
     const port = (i: number): Element => ({
       set: 'publish4',
       protocol: 'tcp',
