@@ -43,8 +43,8 @@ export interface Cnm {
 
   connect(networkRef: string, sandboxRef: string, spec: ConnectSpec): Promise<EndpointView>
   /**
-   * `force`: also an endpoint on another host, which must be down. `wait: false`: not for the kernel to delete the links, which
-   * takes it a grace period; nothing passes by them, and the interface's name and the addresses are free.
+   * Links, interface, ports and addresses are gone and free afterwards. `force`: also an endpoint on another host, which must be
+   * down. `wait: false`: not for the connections that came by its ports to be forgotten.
    */
   disconnect(networkRef: string, sandboxRef: string, options?: { force?: boolean; wait?: boolean }): Promise<void>
   endpoints(): EndpointView[]

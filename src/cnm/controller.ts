@@ -161,13 +161,16 @@ export class Controller implements Cnm {
   /** The network is locked while the endpoint is forgotten, not while the kernel deletes its link. The caller holds the sandbox's lock. */
   async #removeEndpoint(endpoint: Endpoint, { wait = true } = {}): Promise<void> {
     const { networkId } = endpoint
-    const gone = await this.#locks.with(networkLock(networkId), () =>
-      forgetEndpoint(this.#deps, this.#deps.state.networkOf(endpoint), endpoint, { atOnce: !wait }),
+    const leaving = await this.#locks.with(networkLock(networkId), () =>
+      forgetEndpoint(this.#deps, this.#deps.state.networkOf(endpoint), endpoint),
     )
-    const left = gone().then(() => this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId)))
-    if (wait) await left
+    await leaving.gone()
+    const rest = leaving
+      .ended()
+      .then(() => this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId)))
+    if (wait) await rest
     // what stays behind has nobody it belongs to: the next comparison removes it
-    else left.catch(error => this.#deps.log.error({ err: error }, `could not remove the rest of ${endpoint.name}`))
+    else rest.catch(error => this.#deps.log.error({ err: error }, `could not remove the rest of ${endpoint.name}`))
   }
 
   endpoints(): EndpointView[] {

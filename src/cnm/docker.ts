@@ -105,14 +105,15 @@ export class Docker implements DockerDoor {
   }
 
   async deleteEndpoint(networkId: string, endpointId: string): Promise<void> {
-    const gone = await this.#ifKnown(networkId, endpointId, async (network, endpoint) => {
-      const linkGone = await forgetEndpoint(this.#deps, network, endpoint)
+    const rest = await this.#ifKnown(networkId, endpointId, async (network, endpoint) => {
+      const leaving = await forgetEndpoint(this.#deps, network, endpoint)
       return async () => {
-        await linkGone()
+        await leaving.gone()
+        await leaving.ended()
         await this.#locks.with(lockOf(network), () => leaveUnused(this.#deps, network.id))
       }
     })
-    await gone?.()
+    await rest?.()
   }
 
   join(networkId: string, endpointId: string, sandboxKey: string): Promise<DockerJoin> {

@@ -165,11 +165,6 @@ export interface Driver<Options = unknown> {
   /** What `join` made, wherever it is now. Absent is fine, the namespace included. */
   deleteEndpoint(network: Network<Options>, wiring: Wiring): Promise<void>
   /**
-   * At once, of an endpoint that deleteEndpoint is about to delete: nothing passes any more, and its interface is no more to be
-   * found under its name or addresses. Absent: nobody can say that before the links are gone. Absent links are fine.
-   */
-  withdraw?(network: Network<Options>, wiring: Wiring): void
-  /**
    * Make ports of an endpoint reachable from outside, besides those that are; returns what was granted. `replaced` is told
    * what that will be, and returns bindings, of any endpoint, that end in the same moment; if it throws, nothing happens.
    * Absent: this kind of network publishes nothing.

@@ -58,21 +58,26 @@ export async function connect(
   })
 }
 
+/** What goes on after an endpoint is forgotten; nobody holds a lock for it. To be called in this order. */
+export interface Leaving {
+  /** Its links are gone, and so its interface; its addresses are free. */
+  gone(): Promise<void>
+  /** The connections that came by its ports have ended. */
+  ended(): Promise<void>
+}
+
 /**
- * Forget an endpoint, whichever door made it; absent parts are fine. The caller holds the network's lock. Deleting the
- * link makes the kernel wait, so it only begins here: the function returned waits for it and needs no lock. What a crash
- * in between leaves has nobody it belongs to, which is how start-up finds it; so does what is left of a network that is no more.
- * `atOnce`: where the driver can, nothing passes, and interface name and addresses are free, before that.
+ * Forget an endpoint, whichever door made it; absent parts are fine. The caller holds the network's lock. What a crash leaves
+ * after this has nobody it belongs to, which is how start-up finds it; so does what is left of a network that is no more.
  */
 export async function forgetEndpoint(
   deps: EndpointDeps,
   network: Network | undefined,
   endpoint: Endpoint,
-  { atOnce = false } = {},
-): Promise<() => Promise<void>> {
+): Promise<Leaving> {
   if (network === undefined) {
     await deps.state.deleteEndpoint(endpoint)
-    return async () => undefined
+    return { gone: async () => undefined, ended: async () => undefined }
   }
   const driver = deps.drivers.get(network.driver)
   const wiring = wiringOf(deps, endpoint)
@@ -84,33 +89,27 @@ export async function forgetEndpoint(
     await deps.state.deleteEndpoint(endpoint)
   })
   const what = `of endpoint ${endpoint.name} of network ${network.name}`
-  let withdrawn = false
-  if (atOnce && driver.withdraw !== undefined)
-    await cleanUp(deps, `withdraw the link ${what}`, async () => {
-      driver.withdraw?.(network, wiring)
-      withdrawn = true
-    })
-  const linkGone = driver.deleteEndpoint(network, wiring)
-  linkGone.catch(() => undefined) // told by the function returned
-  let first: Promise<void> | undefined = linkGone
+  let first: Promise<void> | undefined = driver.deleteEndpoint(network, wiring)
+  first.catch(() => undefined) // told by `gone`
   const linkIsGone = (): Promise<void> => {
     const tried = first ?? driver.deleteEndpoint(network, wiring)
     first = undefined
     return tried
   }
-  const release = () => cleanUp(deps, `release the addresses ${what}`, () => releaseAddresses(deps, network, endpoint))
-  if (withdrawn) await release()
-  return async () => {
-    await cleanUp(deps, `delete the link ${what}`, linkIsGone)
-    // not before nobody has the address any more: it would be in use twice
-    if (!withdrawn) await release()
-    await driver.endFlows?.(network, endpoint.bindings)
+  return {
+    async gone() {
+      await cleanUp(deps, `delete the link ${what}`, linkIsGone)
+      // not before nobody has the address any more: it would be in use twice
+      await cleanUp(deps, `release the addresses ${what}`, () => releaseAddresses(deps, network, endpoint))
+    },
+    ended: async () => await driver.endFlows?.(network, endpoint.bindings),
   }
 }
 
 export async function removeEndpoint(deps: EndpointDeps, network: Network, endpoint: Endpoint): Promise<void> {
-  const gone = await forgetEndpoint(deps, network, endpoint)
-  await gone()
+  const leaving = await forgetEndpoint(deps, network, endpoint)
+  await leaving.gone()
+  await leaving.ended()
 }
 
 /** What dockerd asked our IPAM for it releases itself, after the endpoint is gone: until then nobody else may get it. */

@@ -82,8 +82,9 @@ export async function leaveUnused(deps: CnmDeps, networkId: string): Promise<voi
   const { drivers, ipam, state } = deps
   const { cluster } = state
   const member = cluster?.member(networkId)
+  if (cluster === undefined || member === undefined) return
   const network = state.networks().find(({ id }) => id === networkId)
-  if (cluster === undefined || member === undefined || network === undefined || isUsedHere(deps, network)) return
+  if (network === undefined || isUsedHere(deps, network)) return
   // what used it is forgotten already
   await cleanUp(deps, `leave network ${network.name}`, async () => {
     await drivers.get(network.driver).deleteNetwork(network, othersOf(deps, network))

@@ -1,10 +1,10 @@
-import { randomInt } from 'node:crypto'
 import { messageOf, NetError, unavailable } from '../errors.js'
 import { linkGroup } from '../marks.js'
 import { checkLinkName } from '../names.js'
 import { announcement } from './announcement.js'
 import { type Codec, decode, type ValueOf } from './codec.js'
 import { ErrnoError } from './libc.js'
+import { LinkDeletions } from './link-deletions.js'
 import { kernelError, NetlinkError } from './netlink-error.js'
 import type { Netns } from './netns.js'
 import type { Address, Family, FdbEntry, Link, Neighbour, Route } from './objects.js'
@@ -12,7 +12,7 @@ import { PacketSocket } from './packet-socket.js'
 import { parseAddress, parseFdb, parseLink, parseNeighbour, parseRoute } from './parse.js'
 import { afOf, familyOf } from './prefix.js'
 import { listOf, type Requests, request, rtm, words } from './request.js'
-import { linkDelete, linkDeleteGroup, linkSet, tolerant } from './requests.js'
+import { linkSet, tolerant } from './requests.js'
 import { NetlinkSocket } from './socket.js'
 import {
   addressMessage,
@@ -34,12 +34,10 @@ const addressesInOnePiece = 30
 
 /** The links, addresses, routes and neighbours of one network namespace: what there is, and how to change it. */
 export class Kernel {
-  /** For what waits in the kernel, so that the other socket never does; opened at the first use. */
-  #waiting: NetlinkSocket | undefined
+  /** opened at the first use */
+  #deletions: LinkDeletions | undefined
   /** opened at the first use */
   #packets: PacketSocket | undefined
-  #doomed: { indexes: Set<number>; done: Promise<void> } | undefined
-  #deleting: Promise<unknown> = Promise.resolve()
 
   private constructor(readonly socket: NetlinkSocket) {}
 
@@ -62,8 +60,7 @@ export class Kernel {
   close(): void {
     this.socket.close()
     this.#packets?.close()
-    const waiting = this.#waiting
-    void waiting?.idle().then(() => waiting.close())
+    this.#deletions?.close()
   }
 
   /**
@@ -75,53 +72,19 @@ export class Kernel {
     throwFirst(translated(() => this.socket.exchange(requests.flatMap(listOf))))
   }
 
-  /** The same off the main thread, for requests that wait: deleting a link takes an RCU grace period, about 20 ms. */
-  async applyAsync(...requests: readonly Requests[]): Promise<void> {
-    this.#waiting ??= translated(() => this.socket.another(NetlinkSocket.open))
-    throwFirst(await this.#waiting.exchangeAsync(requests.flatMap(listOf)).catch(toNetError))
-  }
-
   /**
-   * Delete links off the main thread, absent ones included: `ip link delete dev N`; for several `ip link set dev N group G` for
-   * each, then `ip link delete group G`, which waits one grace period for all. Calls made in the same tick, or while an earlier deletion waits, share one.
+   * Delete links off the main thread, absent ones included; they are gone when this resolves (link-deletions.ts). Calls of one
+   * moment share what the kernel waits for.
    */
-  deleteLinks(indexes: readonly number[]): Promise<void> {
-    if (indexes.length === 0) return Promise.resolve()
-    if (!this.#doomed) {
-      const own = new Set<number>()
-      const done = this.#deleting.then(() => {
-        this.#doomed = undefined
-        return this.#deleteGroup(own)
-      })
-      this.#deleting = done.catch(() => undefined)
-      this.#doomed = { indexes: own, done }
-    }
-    for (const index of indexes) this.#doomed.indexes.add(index)
-    return this.#doomed.done
-  }
-
-  async #deleteGroup(indexes: ReadonlySet<number>): Promise<void> {
-    const [only, ...others] = indexes
-    if (only !== undefined && others.length === 0)
-      return await this.applyAsync(tolerant(linkDelete({ index: only }), 'ENODEV'))
-    // Any number that nobody else uses; the group lives for one grace period.
-    const group = randomInt(0x4000_0000, 0x7fff_ffff)
-    const marks = [...indexes].flatMap(index => linkSet({ index, group }))
-    try {
-      await this.applyAsync(tolerant(marks, 'ENODEV'), tolerant(linkDeleteGroup(group), 'ENODEV'))
-    } catch (error) {
-      try {
-        this.#giveBackGroup(indexes, group)
-      } catch {
-        // what is to be told is the first failure
-      }
-      throw error
-    }
+  async deleteLinks(indexes: readonly number[]): Promise<void> {
+    if (indexes.length === 0) return
+    this.#deletions ??= new LinkDeletions(this.socket, (left, group) => this.#giveBackGroup(left, group))
+    throwFirst(await this.#deletions.delete(indexes).catch(toNetError))
   }
 
   /** Links that could not be deleted bear their mark again: the group, where there is no alias. */
-  #giveBackGroup(indexes: ReadonlySet<number>, group: number): void {
-    const left = [...indexes].flatMap(index => this.link(index) ?? []).filter(link => link.group === group)
+  #giveBackGroup(indexes: readonly number[], group: number): void {
+    const left = indexes.flatMap(index => this.link(index) ?? []).filter(link => link.group === group)
     const marks = left.flatMap(({ index, alias }) => linkSet({ index, group: alias === undefined ? linkGroup : 0 }))
     this.apply(tolerant(marks, 'ENODEV'))
   }

@@ -80,11 +80,13 @@ export class KernelNamespaces implements Namespaces {
   }
 
   apply(wanted: WantedSandbox): void {
-    this.#inside(wanted.sandbox.netns, (kernel, netns) => {
-      const plan = planInside(kernel, netns, wanted, unread)
-      writeSysctls(netns, plan.sysctls)
-      if (plan.requests.length > 0) kernel.apply(plan.requests)
-    })
+    // when the last one leaves, its routes go with it, and there is nothing to put right
+    if (wanted.leaving === undefined || wanted.links.length > 0)
+      this.#inside(wanted.sandbox.netns, (kernel, netns) => {
+        const plan = planInside(kernel, netns, wanted, unread)
+        writeSysctls(netns, plan.sysctls)
+        if (plan.requests.length > 0) kernel.apply(plan.requests)
+      })
     for (const { file, text } of this.#fileChanges(wanted)) this.#files(wanted.sandbox).write(file, text)
   }
 

@@ -2,11 +2,11 @@ import { setMaxListeners } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { IAuthenticateResponse, IResponseHeader } from 'etcd3'
 import { type NetError, unavailable } from '../errors.js'
+import { Turns } from '../locks.js'
 import { Down, explain, type Failure, failureOf, isFinal, isTimeout, says } from './etcd-errors.js'
 import { History } from './etcd-history.js'
 import { type Answers, Member, type Method } from './etcd-member.js'
 import { type EtcdOptions, formatEtcd } from './etcd-url.js'
-import { Turns } from './turns.js'
 
 const range: Method = { service: 'KV', name: 'range' }
 const authenticate: Method = { service: 'Auth', name: 'authenticate' }

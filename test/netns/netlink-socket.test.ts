@@ -2,10 +2,11 @@ import { spawn, spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { kindOf, messageOf } from '../../src/errors.js'
 import { Kernel } from '../../src/netlink/kernel.js'
 import { addressAdd, addressDelete, linkAdd, linkDelete, linkSet, tolerant } from '../../src/netlink/requests.js'
+import { NetlinkSocket } from '../../src/netlink/socket.js'
 import { buildCli } from '../helpers/built-cli.js'
 import { refusal, useKernelWorld } from '../helpers/kernel-world.js'
 import { ipJson, netnsPath, tryRun } from '../helpers/netns.js'
@@ -99,25 +100,26 @@ describe('a socket', () => {
     for (let i = 0; i < 20; i++) {
       const other = Kernel.open(world.netns)
       other.apply(linkAdd({ kind: 'bridge', name: `b${i}` }))
-      const deleted = other.applyAsync(linkDelete({ name: `b${i}` }))
+      const deleted = other.deleteLinks([world.index(`b${i}`)])
       // What is under way ends before the sockets go.
       other.close()
       await deleted
     }
-    await sleep(20)
-    expect(openFiles()).toBe(before)
+    await vi.waitFor(() => expect(openFiles()).toBe(before), { timeout: 15_000 })
     expect(world.kernel.links().map(link => link.name)).toEqual(['lo'])
   })
 
   test('answers synchronous calls while another request waits in the kernel, and takes asynchronous ones in turn', async () => {
     world.kernel.apply(...[1, 2, 3].map(i => linkAdd({ kind: 'veth', name: `v${i}`, peer: { name: `p${i}` } })))
+    const waiting = world.kernel.socket.another(NetlinkSocket.open)
     const order: string[] = []
-    const deletes = [1, 2, 3].map(i =>
-      world.kernel.applyAsync(linkDelete({ name: `v${i}` })).then(() => order.push(`v${i}`)),
-    )
-    const failed = world.kernel.applyAsync(linkDelete({ name: 'v1' })).catch(error => order.push(messageOf(error)))
+    const deletes = ['v1', 'v2', 'v3', 'v1'].map(async name => {
+      const failures = await waiting.exchangeAsync([linkDelete({ name })])
+      order.push(...(failures.length > 0 ? failures.map(messageOf) : [name]))
+    })
     expect(world.kernel.link('lo')?.name).toBe('lo')
-    await Promise.all([...deletes, failed])
+    await Promise.all(deletes)
+    waiting.close()
     expect(order).toEqual(['v1', 'v2', 'v3', 'ip link delete dev v1: no such link'])
     expect(world.kernel.links().map(link => link.name)).toEqual(['lo'])
   })

@@ -5,7 +5,7 @@ import { type Element, keyOf } from '../../firewall/elements.js'
 import { type FilteredNetwork, networkElements } from '../../firewall/rules.js'
 import { addressOf, holds } from '../../net/subnets.js'
 import { openNetns } from '../../netlink/netns.js'
-import { linkAdd, linkSet } from '../../netlink/requests.js'
+import { linkAdd } from '../../netlink/requests.js'
 import type { OptionHelp } from '../../options.js'
 import { diff } from '../../reconcile.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
@@ -28,7 +28,6 @@ import {
   type BridgeShape,
   bridgeOf,
   bridgeSteps,
-  hideInside,
   hostLinkSteps,
   peerLinkName,
   portOf,
@@ -161,14 +160,6 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
 
   isLost(endpoint: Endpoint): boolean {
     return this.deps.kernel.link(endpoint.hostLink) === undefined
-  }
-
-  withdraw(_network: Network<Options>, { endpoint, place }: Wiring): void {
-    const { kernel } = this.deps
-    const link = kernel.link(endpoint.hostLink)
-    if (link === undefined || !isMarked(link)) return
-    kernel.apply(linkSet({ index: link.index, master: 0, up: false }))
-    if (place !== undefined) hideInside(place, endpoint)
   }
 
   async deleteEndpoint(network: Network<Options>, { endpoint }: Wiring): Promise<void> {

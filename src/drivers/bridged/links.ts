@@ -1,12 +1,11 @@
-import type { Place, Step } from '../../cnm/driver.js'
+import type { Step } from '../../cnm/driver.js'
 import type { Endpoint, Network } from '../../cnm/types.js'
 import { conflict } from '../../errors.js'
 import { derivedMac, shortId } from '../../names.js'
-import { Kernel } from '../../netlink/kernel.js'
+import type { Kernel } from '../../netlink/kernel.js'
 import type { BridgeData } from '../../netlink/kinds.js'
-import { openNetns } from '../../netlink/netns.js'
 import type { Address, Link } from '../../netlink/objects.js'
-import { addressAdd, addressDelete, linkAdd, linkSet, type Requests, tolerant } from '../../netlink/requests.js'
+import { addressAdd, addressDelete, linkAdd, linkSet, type Requests } from '../../netlink/requests.js'
 import { readSysctl, writeSysctl } from '../../netlink/sysctl.js'
 import { diff } from '../../reconcile.js'
 import { isMarked, isMarkOf, markOf } from '../mark.js'
@@ -163,27 +162,6 @@ export function hostLinkSteps(
       },
     },
   ]
-}
-
-/**
- * The end in a sandbox, which goes with the host's a grace period later: until then it is down, without addresses and under another
- * name, so that the next interface gets this one's. Nothing there is fine.
- */
-export function hideInside({ netns: path, ifname }: Place, { addresses, hostLink }: Endpoint): void {
-  const netns = openNetns(path)
-  try {
-    Kernel.inside(netns, kernel => {
-      const link = kernel.link(ifname)
-      if (link === undefined) return
-      const { index } = link
-      kernel.apply(
-        linkSet({ index, up: false, newName: hostLink }),
-        ...addresses.map(address => tolerant(addressDelete({ index, address }), 'EADDRNOTAVAIL')),
-      )
-    })
-  } finally {
-    netns.close()
-  }
 }
 
 export function bridgeOf(kernel: Kernel, network: Network, name: string): Link {
