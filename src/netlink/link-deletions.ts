@@ -28,7 +28,6 @@ interface Doomed {
 export class LinkDeletions {
   readonly #origin: NetlinkSocket
   readonly #turns = new Turns(groupsAtOnce)
-  readonly #idle: NetlinkSocket[] = []
   readonly #doomed = new Map<number, Doomed>()
   #next: { indexes: Set<number>; failures: Promise<readonly NetlinkError[]> } | undefined
   #running = 0
@@ -53,12 +52,10 @@ export class LinkDeletions {
     return await Promise.race([gone.then(() => []), failures])
   }
 
-  /** Give back the sockets, after what is under way. */
+  /** Give back the socket, after what is under way. */
   close(): void {
     this.#closed = true
-    if (this.#running > 0) return
-    this.#listener?.close()
-    for (const socket of this.#idle.splice(0)) socket.close()
+    if (this.#running === 0) this.#listener?.close()
   }
 
   /** `listener`: open as long as anything is under way, as the socket that we were made of may not be. */
@@ -84,13 +81,13 @@ export class LinkDeletions {
 
   /** `ip link delete`; of several, `ip link set dev N group G` for each, then `ip link delete group G`. */
   async #deleteGroup(listener: NetlinkSocket, indexes: readonly number[]): Promise<readonly NetlinkError[]> {
-    const socket = this.#idle.pop() ?? listener.another(NetlinkSocket.open)
+    const socket = listener.another(NetlinkSocket.open)
     try {
       const [first = 0, ...others] = indexes
       if (others.length === 0) return await socket.exchangeAsync(tolerant(linkDelete({ index: first }), 'ENODEV'))
       return await this.#deleteTogether(socket, indexes)
     } finally {
-      this.#idle.push(socket)
+      socket.close()
     }
   }
 

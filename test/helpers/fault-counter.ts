@@ -9,6 +9,7 @@ class Faults {
   steps: string[] = []
   #fails: (step: number, name: string) => boolean = () => false
   readonly #scope = new AsyncLocalStorage<true>()
+  readonly #waiting = new Set<Promise<unknown>>()
 
   /** Count what `work` does, and nothing that goes on beside it; the steps for which `fails` is true, from 1 on, fail. */
   async during<T>(fails: (step: number, name: string) => boolean, work: () => Promise<T>): Promise<T> {
@@ -26,6 +27,19 @@ class Faults {
     if (this.#scope.getStore() === undefined) return false
     this.steps.push(name)
     return this.#fails(this.steps.length, name)
+  }
+
+  /** What the kernel takes its time for: a link is deleted before it has forgotten it, and so before our socket is closed. */
+  waits<T>(work: Promise<T>): Promise<T> {
+    this.#waiting.add(work)
+    work.catch(() => undefined).finally(() => this.#waiting.delete(work))
+    return work
+  }
+
+  /** Resolves when nothing of that is under way. */
+  async rest(): Promise<void> {
+    while (this.#waiting.size > 0) await Promise.allSettled(this.#waiting)
+    await new Promise(setImmediate)
   }
 
   /** Count a step; throw when it is to fail, as the system would. */

@@ -63,7 +63,7 @@ vi.mock('../../src/netlink/socket.js', async original => {
     return exchange.call(this, spoilt(requests))
   }
   socket.exchangeAsync = function (requests) {
-    return exchangeAsync.call(this, spoilt(requests))
+    return faults.waits(exchangeAsync.call(this, spoilt(requests)))
   }
   return module
 })

@@ -27,6 +27,7 @@ import { KernelNamespaces } from '../../src/sandbox/namespaces.js'
 import { openLmdb } from '../../src/store/lmdb.js'
 import { MemoryStore } from '../../src/store/memory.js'
 import type { Store } from '../../src/store/store.js'
+import { faults } from './fault-counter.js'
 import { boundPorts, descriptors, filesOf, insideOf, Judges, judges, settings, stored } from './fault-judges.js'
 import { until } from './machine.js'
 import { makeNetns, needRoot, netnsDir, netnsPath, removeNetns, run, sweep } from './netns.js'
@@ -195,6 +196,7 @@ export class FaultWorld {
 
   /** All that an operation could leave behind, as the judges have it. */
   async state(): Promise<Record<string, unknown>> {
+    await faults.rest()
     const kernel = await this.#judges.ask(judges)
     const names = readdirSync(netnsDir).filter(name => name.startsWith(prefix) && name !== this.host)
     const inside = await this.#judges.ask(names.map(insideOf))
