@@ -165,12 +165,10 @@ export class Controller implements Cnm {
       forgetEndpoint(this.#deps, this.#deps.state.networkOf(endpoint), endpoint),
     )
     await leaving.gone()
-    const rest = leaving
-      .ended()
-      .then(() => this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId)))
+    // neither fails for anybody
+    const ended = leaving.ended()
+    const rest = ended.then(() => this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId)))
     if (wait) await rest
-    // what stays behind has nobody it belongs to: the next comparison removes it
-    else rest.catch(error => this.#deps.log.error({ err: error }, `could not remove the rest of ${endpoint.name}`))
   }
 
   endpoints(): EndpointView[] {
