@@ -161,13 +161,12 @@ export class Controller implements Cnm {
   /** The network is locked while the endpoint is forgotten, not while the kernel deletes its link. The caller holds the sandbox's lock. */
   async #removeEndpoint(endpoint: Endpoint, { wait = true } = {}): Promise<void> {
     const { networkId } = endpoint
-    const leaving = await this.#locks.with(networkLock(networkId), () =>
-      forgetEndpoint(this.#deps, this.#deps.state.networkOf(endpoint), endpoint),
-    )
+    const forget = () => forgetEndpoint(this.#deps, this.#deps.state.networkOf(endpoint), endpoint)
+    const leaving = await this.#locks.with(networkLock(networkId), forget)
     await leaving.gone()
     // neither fails for anybody
-    const ended = leaving.ended()
-    const rest = ended.then(() => this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId)))
+    const leave = () => this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId))
+    const rest = leaving.ended().then(leave)
     if (wait) await rest
   }
 

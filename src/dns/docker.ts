@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { type IncomingMessage, request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
@@ -65,6 +66,8 @@ export class DockerWatch {
     let told = ''
     while (!this.#stop.signal.aborted) {
       try {
+        // most hosts without Docker have no such socket either, and to look costs a hundredth of a try to connect
+        if (!existsSync(this.#options.socketPath)) throw new Error(`there is no ${this.#options.socketPath}`)
         await this.#follow(() => {
           pauseMs = firstRetryMs
           told = ''
