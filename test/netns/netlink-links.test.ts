@@ -297,7 +297,6 @@ describe('deleting', () => {
     expect(tookMs).toBeLessThan(600)
     await world.kernel.deleteLinks([])
     await world.kernel.deleteLinks([99_999])
-    // those that are on their way, and those that have gone
     await Promise.all([1, 2].map(() => world.kernel.deleteLinks([world.index('keep')])))
     expect(ipJson<Json[]>(world.name, 'link', 'show').map(link => link.ifname)).toEqual(['lo'])
   })
