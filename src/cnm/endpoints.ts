@@ -1,6 +1,7 @@
 import { conflict, forbidden, invalid } from '../errors.js'
 import { checkLinkName, checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
 import { addressOf, familyOf, holds } from '../net/subnets.js'
+import type { TxnPart } from '../store/store.js'
 import { type Undo, withUndo } from '../undo.js'
 import type { CnmDeps } from './deps.js'
 import type { Containers, Namespaces, Place, WantedSandbox, Wiring } from './driver.js'
@@ -42,7 +43,8 @@ export async function connect(
   const endpoint = newEndpoint(deps, found, sandbox, spec)
   return await withUndo(async undo => {
     const network = await takePart(deps, found, undo)
-    endpoint.addresses = await chooseAddresses(deps, network, endpoint, spec, undo)
+    const parts: TxnPart[] = []
+    endpoint.addresses = await chooseAddresses(deps, network, endpoint, spec, { undo, parts })
     undo.add(`delete the link of ${endpoint.name}`, () => driver.deleteEndpoint(network, wiringOf(deps, endpoint)))
     await driver.join(network, wiringOf(deps, endpoint))
     endpoint.state = 'joined'
@@ -53,7 +55,7 @@ export async function connect(
       endpoint.bindings = (await driver.publish?.(network, endpoint, endpoint.ports)) ?? []
     }
     // last: a crash before this line leaves only marked links and owned addresses, which start-up removes
-    await deps.state.putEndpoint(endpoint)
+    await deps.state.putEndpoint(endpoint, parts)
     return endpoint
   })
 }
@@ -205,7 +207,7 @@ async function chooseAddresses(
   network: Network,
   endpoint: Endpoint,
   spec: ConnectSpec,
-  undo: Undo,
+  { undo, parts }: { undo: Undo; parts: TxnPart[] },
 ): Promise<string[]> {
   const asked = { 4: spec.ip, 6: spec.ip6 }
   const addresses: string[] = []
@@ -216,6 +218,7 @@ async function chooseAddresses(
       owner: endpoint.id,
       ownerName: `endpoint ${endpoint.name}`,
       name: endpoint.name,
+      parts,
       ...(asked[family] === undefined ? {} : { address: asked[family] }),
     })
     undo.add(`release ${cidr}`, () => deps.ipam.releaseAddress(subnet.poolId, addressOf(cidr), endpoint.id))

@@ -1,5 +1,14 @@
 import { conflict, kindOf } from '../errors.js'
-import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
+import {
+  absent,
+  type Condition,
+  del,
+  type Operation,
+  put,
+  type Store,
+  StoreConflict,
+  type TxnPart,
+} from '../store/store.js'
 import { withUndo } from '../undo.js'
 import type { Change } from './changes.js'
 import type { Cluster } from './cluster.js'
@@ -198,12 +207,16 @@ export class State {
     this.#changed({ of: 'sandbox', before: sandbox })
   }
 
-  putEndpoint(endpoint: Endpoint): Promise<void> {
-    return this.putEndpoints([endpoint])
+  putEndpoint(endpoint: Endpoint, parts: readonly TxnPart[] = []): Promise<void> {
+    return this.putEndpoints([endpoint], [], parts)
   }
 
-  /** All of them or none. */
-  async putEndpoints(endpoints: readonly Endpoint[], livePorts: readonly LivePorts[] = []): Promise<void> {
+  /** All of them or none, and the parts of others with them. */
+  async putEndpoints(
+    endpoints: readonly Endpoint[],
+    livePorts: readonly LivePorts[] = [],
+    parts: readonly TxnPart[] = [],
+  ): Promise<void> {
     const changes = endpoints.map(after => ({ before: this.#endpoints.get(after.id), after }))
     await withUndo(async undo => {
       for (const { before, after } of changes) {
@@ -211,7 +224,12 @@ export class State {
         undo.add(`tell other hosts of endpoint ${after.name} again`, () => this.#tellOthers(after, before))
       }
       const puts = endpoints.map(endpoint => put(key.endpoint(endpoint), endpoint))
-      await this.store.txn([], [...puts, ...this.#keptPorts.operations(livePorts)])
+      const operations = [...puts, ...this.#keptPorts.operations(livePorts), ...parts.flatMap(part => part.operations)]
+      const revision = await this.store.txn(
+        parts.flatMap(part => part.conditions()),
+        operations,
+      )
+      for (const part of parts) part.done(revision)
     })
     this.#keptPorts.commit(livePorts)
     for (const { before, after } of changes) {

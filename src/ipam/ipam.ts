@@ -1,6 +1,15 @@
 import { conflict } from '../errors.js'
 import { KeyedLock } from '../locks.js'
-import { absent, type Condition, del, type Operation, put, type Store, StoreConflict } from '../store/store.js'
+import {
+  absent,
+  type Condition,
+  del,
+  type Operation,
+  put,
+  type Store,
+  StoreConflict,
+  type TxnPart,
+} from '../store/store.js'
 import { allocation, dockerOwner, type Held, nameOwner, PoolBook, siblingOf } from './book.js'
 import { type DefaultPool, defaultPools, noPool, overlap, planPool, samePool } from './pools.js'
 import { addressKey, deletePool, guardKey, loadBooks, poolKey, rememberName } from './records.js'
@@ -96,6 +105,11 @@ export class Ipam implements Addresses {
     if (spec.address !== undefined) return this.#requestThis(book, spec.address, spec)
     const already = spec.sameOwnerIsFine && book.heldBy(spec.owner)
     if (already) return book.formatWithPrefix(already.value)
+    if (spec.parts) {
+      const held = book.takeNext(spec, this.#now())
+      spec.parts.push(partOf(book, held))
+      return book.formatWithPrefix(held.value)
+    }
     for (;;) {
       const { value } = await this.#writeChosen(book, book.takeNext(spec, this.#now()))
       if (value !== undefined) return book.formatWithPrefix(value)
@@ -237,5 +251,17 @@ export class Ipam implements Addresses {
     const book = this.#books.get(poolId)
     if (!book) throw noPool(poolId)
     return book
+  }
+}
+
+/** What is to be written of an address that is marked in the book: only while the pool exists, and nobody has it. */
+function partOf(book: PoolBook, held: Held): TxnPart {
+  const key = addressKey(book.pool.id, held.address)
+  return {
+    conditions: () => [{ key: poolKey(book.pool.id), revision: book.revision }, absent(key)],
+    operations: [put(key, allocation(held))],
+    done(revision) {
+      held.revision = revision
+    },
   }
 }

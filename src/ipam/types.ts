@@ -1,4 +1,5 @@
 import type { Family } from '../cnm/types.js'
+import type { TxnPart } from '../store/store.js'
 
 /** A subnet that somebody holds, and the addresses given out of it. */
 export interface Pool {
@@ -67,6 +68,11 @@ export interface AddressSpec {
    * For replays; only with an `address` for an owner that holds many, such as `docker`.
    */
   sameOwnerIsFine?: boolean
+  /**
+   * An address that is chosen from a pool of this host is marked as taken, and what is to be written of it is put here, for the caller's
+   * own transaction; whoever does not come to that releases the address. Absent: it is written before it is returned.
+   */
+  parts?: TxnPart[]
 }
 
 /** Who has a pool from now on. */

@@ -44,6 +44,15 @@ export type Operation =
   /** absent keys are fine */
   | { type: 'delete'; key: string }
 
+/** One part of a transaction that another part of the program carries out: what is to be written together cannot come apart. */
+export interface TxnPart {
+  /** asked for when it is carried out */
+  conditions(): readonly Condition[]
+  readonly operations: readonly Operation[]
+  /** It is written, in this revision. */
+  done(revision: number): void
+}
+
 export type Change<T> =
   | { type: 'put'; key: string; value: T; revision: number }
   | { type: 'delete'; key: string; revision: number }

@@ -161,7 +161,8 @@ describe('sandboxes and endpoints', () => {
       expect(error).toBeInstanceOf(Error)
       expect(await daemon.everything()).toBe(before)
     }
-    expect(failures).toBeGreaterThanOrEqual(2)
+    // address and endpoint are written together
+    expect(failures).toBe(1)
   })
 
   it('a hundred at once get a hundred addresses', async () => {

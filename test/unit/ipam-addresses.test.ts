@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { MemoryStore } from '../../src/store/memory.js'
+import type { TxnPart } from '../../src/store/store.js'
 import { box, lab, refusal, start } from '../helpers/ipam.js'
 
 describe('addresses', () => {
@@ -185,5 +186,43 @@ describe('addresses', () => {
     expect(ipam.addresses(id)).toEqual(want)
     await ipam.releaseAddress(id, '10.30.0.3', 'e1')
     expect(ipam.addresses(id)).toEqual(want.slice(0, 1))
+  })
+})
+
+describe("an address for the caller's own transaction", () => {
+  test("is nobody else's from the choice on, and in use with the transaction", async () => {
+    const store = new MemoryStore()
+    const ipam = await start({ store })
+    const { id } = await lab(ipam)
+    const parts: TxnPart[] = []
+    const first = await ipam.requestAddress(id, { ...box, parts })
+    const second = await ipam.requestAddress(id, { owner: 'e2' })
+    expect(second).not.toBe(first)
+    expect(ipam.addresses(id).map(({ owner }) => owner)).toEqual(['e2'])
+    const [part] = parts
+    part?.done(await store.txn(part.conditions(), part.operations))
+    expect(
+      ipam
+        .addresses(id)
+        .map(({ owner }) => owner)
+        .sort(),
+    ).toEqual([box.owner, 'e2'])
+    const again = await start({ store })
+    expect(again.addresses(id)).toEqual(ipam.addresses(id))
+  })
+
+  test('that does not come to it is released, and cannot be written once its pool has gone', async () => {
+    const store = new MemoryStore()
+    const ipam = await start({ store })
+    const { id } = await lab(ipam)
+    const parts: TxnPart[] = []
+    const cidr = await ipam.requestAddress(id, { ...box, parts })
+    await ipam.releaseAddress(id, cidr.replace(/\/.*/, ''), box.owner)
+    expect(ipam.addresses(id)).toEqual([])
+    await ipam.releasePool(id)
+    const [part] = parts
+    await expect(store.txn(part?.conditions() ?? [], part?.operations ?? [])).rejects.toThrow(
+      'changed by somebody else',
+    )
   })
 })
