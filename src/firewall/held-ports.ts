@@ -128,7 +128,10 @@ function explain(error: unknown, held: PortPlace, nameHolder: boolean): unknown 
       cause: error,
     })
   if (code === 'EMFILE' || code === 'ENFILE')
-    return unavailable(`${describe(held)}: the daemon has as many sockets as it may (ulimit -n)`, { cause: error })
+    return unavailable(
+      `${describe(held)}: the daemon holds as many ports as it may have open files (ulimit -n), but for those it works with`,
+      { cause: error },
+    )
   if (code === 'EAFNOSUPPORT') return notImplemented(`${describe(held)}: this host has no IPv6`, { cause: error })
   return error
 }

@@ -1,6 +1,5 @@
 import type { Protocol } from '../cnm/types.js'
-import { droppedAt, openHeldSocket } from '../netlink/held-socket.js'
-import { close } from '../netlink/libc.js'
+import { closeHeldSocket, droppedAt, openHeldSocket } from '../netlink/held-socket.js'
 import { unwatch, watch } from '../netlink/readable.js'
 import { type Admission, admit } from '../netlink/socket-filter.js'
 import { familyOf, isUnspecified } from '../ports/address.js'
@@ -124,7 +123,7 @@ class HeldListener implements Listener {
     if (this.#fd === undefined) return
     this.#carrier?.hear(undefined)
     unwatch(this.#fd)
-    close(this.#fd)
+    closeHeldSocket(this.#fd)
     this.#fd = undefined
     this.#admitted = 'nothing'
   }

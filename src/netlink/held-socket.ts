@@ -10,7 +10,21 @@ import {
   sockNonblock,
   sockStream,
 } from './inet-socket.js'
-import { accept, bind, close, getsockopt, hasCode, listen, recvfrom, sendto, setsockoptBytes, socket } from './libc.js'
+import {
+  accept,
+  bind,
+  close,
+  ErrnoError,
+  emfile,
+  getsockopt,
+  hasCode,
+  listen,
+  recvfrom,
+  sendto,
+  setsockoptBytes,
+  socket,
+} from './libc.js'
+import { openFilesLimit } from './open-files.js'
 import { admit } from './socket-filter.js'
 
 // Sockets that keep a port from other programs. Not Node's: ten thousand of those take seconds, and of most nothing is ever read.
@@ -24,16 +38,31 @@ const ipv6V6only = 26
 /** connections that wait to be accepted, where any are admitted; net.core.somaxconn has the last word */
 const backlog = 511
 
+/** Descriptors that are left to everything else that the daemon does; of few, a quarter. */
+const spare = 1024
+let mostHeld: number | undefined
+let held = 0
+
+/** So that the daemon goes on working when all others are taken. @throws {ErrnoError} EMFILE */
+function refuseTooMany(): void {
+  if (mostHeld === undefined) {
+    const limit = openFilesLimit()
+    mostHeld = limit - Math.min(spare, limit / 4)
+  }
+  if (held >= mostHeld) throw new ErrnoError('socket', emfile)
+}
+
 const [off, on] = [encode(u32, 0), encode(u32, 1)]
 /** of the address that was asked for last: a range's ports are all at one */
 let last = { address: '', at: sockaddrsOf('::') }
 
 /**
  * Bind a port of this process's namespace and listen where the protocol knows that. Nothing is admitted yet. `both` goes with
- * `::`: the port is held at every IPv4 address too, by the same socket. The caller closes the descriptor.
- * @throws {ErrnoError} EADDRINUSE, EADDRNOTAVAIL, EINVAL, EAFNOSUPPORT
+ * `::`: the port is held at every IPv4 address too, by the same socket. The caller closes it by `closeHeldSocket`.
+ * @throws {ErrnoError} EADDRINUSE, EADDRNOTAVAIL, EINVAL, EAFNOSUPPORT, EMFILE
  */
 export function openHeldSocket(protocol: 'tcp' | 'udp', { address, port }: InetAddress, both = false): number {
+  refuseTooMany()
   const six = isIPv6(address)
   const tcp = protocol === 'tcp'
   const fd = socket(six ? afInet6 : afInet, (tcp ? sockStream : sockDgram) | sockNonblock | sockCloexec, 0)
@@ -46,6 +75,7 @@ export function openHeldSocket(protocol: 'tcp' | 'udp', { address, port }: InetA
     const bytes = last.at(port)
     bind(fd, bytes, bytes.length)
     if (tcp) listen(fd, backlog)
+    held++
     return fd
   } catch (error) {
     close(fd)
@@ -64,6 +94,11 @@ export function droppedAt(fd: number): number {
   const value = Buffer.alloc(memoryInfo.size)
   getsockopt(fd, solSocket, soMeminfo, value, [value.length])
   return decode(memoryInfo, value).drops
+}
+
+export function closeHeldSocket(fd: number): void {
+  held--
+  close(fd)
 }
 
 /** The next connection that waits, as a descriptor for Node to take over; undefined: none. */

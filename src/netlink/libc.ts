@@ -18,6 +18,8 @@ const libc = koffi.load(null)
 /** `File exists` for 17. */
 export const strerror = libc.func('const char *strerror(int errnum)') as (errno: number) => string
 
+export const emfile = koffi.os.errno.EMFILE ?? 24
+
 /** A libc call that failed. */
 export class ErrnoError extends Error {
   override readonly name = 'ErrnoError'

@@ -16,3 +16,9 @@ export function allowManyFiles(): void {
     // then the limit says itself what is too much
   }
 }
+
+/** How many descriptors this process may have now (man 5 proc). */
+export function openFilesLimit(): number {
+  const [, soft] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? []
+  return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft)
+}

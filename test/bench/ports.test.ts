@@ -60,8 +60,6 @@ const unpublish = (host: Host, endpoint: string, hostPort: number, containerPort
   post(host, `/endpoints/${endpoint}/unpublish`, { port: portSpec(hostPort, containerPort, 1) })
 const portSpec = (hostPort: number, containerPort: number, size: number): object => ({
   protocol: 'tcp',
-  // by IPv4 alone: a port is then one socket of the daemon, and 10,000 fit into what a container may have of open files
-  hostIp: '0.0.0.0',
   hostPort: { first: hostPort, last: hostPort + size - 1 },
   containerPort: { first: containerPort, last: containerPort + size - 1 },
 })
