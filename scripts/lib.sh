@@ -57,7 +57,7 @@ need_build() {
     echo "npm ci"
     npm ci --no-audit --no-fund --loglevel=error || return
   fi
-  if ! [ -e dist/tsnet.js ] || [ -n "$(find src tsconfig.json package-lock.json -newer dist/tsnet.js -print -quit)" ]; then
+  if ! [ -e dist/tsnet.js ] || [ -n "$(find src tsconfig.json rolldown.config.mjs package-lock.json -newer dist/tsnet.js -print -quit)" ]; then
     echo "npm run build"
     # The compiler writes what it can even where it finds errors; that must not pass for a build.
     npm run --silent build || { rm -f dist/tsnet.js && return 1; }
