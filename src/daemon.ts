@@ -13,6 +13,7 @@ import { ensureFixedNetworks } from './cnm/networks.js'
 import { State } from './cnm/state.js'
 import type { ForwardedBridge } from './cnm/types.js'
 import { type ClusterParts, openCluster, refuseWithoutCluster } from './daemon-cluster.js'
+import { openDrift } from './daemon-drift.js'
 import { changeOptions } from './daemon-reload.js'
 import { createDiagnosis } from './diagnosis/diagnosis.js'
 import { checkTrusted, ensureDirectory } from './directories.js'
@@ -193,6 +194,8 @@ async function build(
           .filter(isMarked)
           .map(({ name }) => ({ name, published: [4, 6], direct: [], doors: [] }))
   }
+  const drift = options.repair === 'auto' ? openDrift({ controller, drivers, kernel, log }) : undefined
+  undo.add('stop following what others change', () => drift?.stop())
   const watch = watchHost({
     look: async () => {
       if (backend.untold) await controller.repairFirewall('another program has changed the rules')
@@ -204,7 +207,8 @@ async function build(
     shared: backend.shared,
     isOurProgram,
     firewallChanged: cause => controller.repairFirewall(cause),
-    bridgeGone: name => controller.linkGone(name),
+    fought: (what, pauseMs) => controller.drift.fought(what, pauseMs),
+    news: event => drift?.news(event),
     linkGone: () => controller.removeLostContainers(),
     linkCarries: name => controller.finishContainer(name),
     log,
@@ -213,6 +217,8 @@ async function build(
   // what happened while no daemon ran; then the first network, and the last
   watch.lookSoon()
   state.onCommit(({ of }) => of === 'network' && watch.lookSoon())
+  state.onCommit(() => drift?.followSoon())
+  undo.add('stop repairing', () => controller.drift.stop())
   const diagnosis = createDiagnosis({
     ...{ places: placesOf(options), kernel, firewall: backend.name, state, drivers },
     differences: () => controller.reconcile({ dryRun: true }),

@@ -1,6 +1,7 @@
+import { Damper } from './damper.js'
 import { messageOf } from './errors.js'
 import type { Log } from './log.js'
-import { watchKernel } from './netlink/events.js'
+import { type KernelEvent, watchKernel } from './netlink/events.js'
 import { currentNetns } from './netlink/netns.js'
 import { type NftTransaction, nftGeneration, watchNftables } from './netlink/nftables.js'
 import type { Link } from './netlink/objects.js'
@@ -10,6 +11,10 @@ const lookMs = 1_000
 /** Other programs' changes come in bursts, and a look costs a millisecond. */
 const pauseMs = 50
 const againMs = 1_000
+/** Without our rules nothing works, so whoever fights for them does not get far. */
+const longestPauseMs = 4_000
+/** repairs within ten seconds */
+const fightBurst = 60
 
 export interface Watched {
   /** another program's bridge or firewall may have changed */
@@ -24,10 +29,12 @@ export interface Watched {
   shared: boolean
   /** the process of this number is one that we started to change the firewall */
   isOurProgram: (pid: number) => boolean
-  /** another program has changed our table, or may have; in words */
-  firewallChanged: (cause: string) => Promise<unknown>
-  /** a bridge has gone, perhaps one of ours */
-  bridgeGone: (name: string) => Promise<unknown>
+  /** another program has changed our table, or may have; in words. Says whether anything had to be repaired. */
+  firewallChanged: (cause: string) => Promise<boolean>
+  /** what was changed and repaired so often that it is left alone for a while */
+  fought: (what: string, pauseMs: number) => void
+  /** links, addresses and sysctls, whoever's: what of ours they concern is for others to say */
+  news: (event: KernelEvent) => void
   /** a veth has gone, perhaps a container's */
   linkGone: () => Promise<unknown>
   /** a veth carries: its other end, perhaps a container's, is in its place and up */
@@ -56,7 +63,7 @@ export function watchHost(watched: Watched): { lookSoon: () => void; stop: () =>
 }
 
 function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal): void {
-  const { isOurs, linkGone, linkCarries, bridgeGone, log } = watched
+  const { isOurs, linkGone, linkCarries, news, log } = watched
   const goneSoon = coalesced(linkGone, error =>
     log.error({ err: error }, `could not clean up a container: ${messageOf(error)}`),
   )
@@ -65,18 +72,14 @@ function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal)
       log.warn({ link: name, err: error }, `could not finish a container: ${messageOf(error)}`),
     )
   }
-  const lost = (name: string): void => {
-    bridgeGone(name).catch(error =>
-      log.error({ link: name, err: error }, `could not bring a bridge back: ${messageOf(error)}`),
-    )
-  }
   const bridges = new BridgeNews(isOurs)
   const netns = currentNetns()
   try {
     watchKernel(
       netns,
-      ['link'],
+      ['link', 'address4', 'address6', 'settings4', 'settings6'],
       event => {
+        news(event)
         if (event.what === 'overrun') {
           lookSoon()
           goneSoon()
@@ -84,7 +87,6 @@ function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal)
         if (event.what !== 'link') return
         const { kind, name, running } = event.link
         if (bridges.isNews(event)) lookSoon()
-        if (kind === 'bridge' && event.change === 'deleted') lost(name)
         if (kind === 'veth' && event.change === 'deleted') goneSoon()
         if (kind === 'veth' && event.change === 'new' && running) carries(name)
       },
@@ -119,13 +121,17 @@ class BridgeNews {
 
 /** Our own transactions are told apart by who made them, so they cause no work. */
 function watchFirewall(watched: Watched, lookSoon: () => void, signal: AbortSignal): void {
-  const { tables, shared, isOurProgram, firewallChanged, log } = watched
+  const { tables, shared, isOurProgram, firewallChanged, fought, log } = watched
+  const damper = new Damper({ burst: fightBurst, longestMs: longestPauseMs })
   const causes = new Set<string>()
   const repairSoon = coalesced(
     async () => {
       const words = [...causes].join('; ')
       causes.clear()
-      await firewallChanged(words)
+      const pauseMs = (await firewallChanged(words)) ? damper.repaired('firewall') : 0
+      if (pauseMs === 0) return
+      fought('the firewall', pauseMs)
+      await pause(signal, pauseMs)
     },
     error => {
       log.error({ err: error }, `could not repair the firewall: ${messageOf(error)}`)
@@ -171,10 +177,10 @@ function inWords({ process, pid }: NftTransaction, table: string, done: Readonly
   return `${process} (process ${pid}) ${done.has(all) ? all : `${[...done].join(', ')} of table`} ${table}`
 }
 
-const pause = (signal: AbortSignal): Promise<void> =>
+const pause = (signal: AbortSignal, ms = pauseMs): Promise<void> =>
   new Promise(resolve => {
     if (signal.aborted) resolve()
-    else setTimeout(resolve, pauseMs).unref()
+    else setTimeout(resolve, ms).unref()
   })
 
 /** Events come in bursts: while the work runs, any number of calls ask for one more run. */

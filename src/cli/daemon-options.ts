@@ -40,6 +40,8 @@ export interface DaemonOptions {
   firewall: 'auto' | 'nftables' | 'iptables'
   /** where ports of networks are published when neither -p nor the network says it */
   publishDefault: PublishDefault
+  /** whether what others change of ours is put back at once, or only when asked */
+  repair: 'auto' | 'off'
   logLevel: LogLevel
 }
 
@@ -208,6 +210,13 @@ export const daemonOptionTable: { [K in keyof DaemonOptions]: DaemonOption<Daemo
     help: 'where ports are published when -p names no address: everywhere, at private addresses, or for this host alone',
     default: 'any',
     parse: oneOf('publish default', publishDefaults),
+  },
+  repair: {
+    flag: 'repair',
+    placeholder: 'auto|off',
+    help: 'what others change of our links and inside sandboxes: put back at once, or by tsnet reconcile alone',
+    default: 'auto',
+    parse: oneOf('repair', ['auto', 'off']),
   },
   logLevel: {
     flag: 'log-level',

@@ -6,9 +6,10 @@ import { eventsOf } from './changes.js'
 import type { Cluster, ClusterListener } from './cluster.js'
 import { clusterListener } from './cluster-listener.js'
 import type { Cnm } from './cnm.js'
-import { clusterOf, networkLock } from './deps.js'
+import { clusterOf, networkLock, sandboxLock } from './deps.js'
 import { Docker } from './docker.js'
 import { learnDockerNames } from './docker-names.js'
+import { Drift } from './drift.js'
 import { connect, type EndpointDeps, endpointView, forgetEndpoint, removeEndpoint, rewire } from './endpoints.js'
 import { bridgesHere, disconnectPeer, networkView, ownSandbox, verifyOverlay, wholeNetworkView } from './hosts.js'
 import { inspect } from './inspect.js'
@@ -17,7 +18,7 @@ import type { DockerNames } from './names.js'
 import { createNetwork, deleteNetwork, isUnused } from './networks.js'
 import { Publications } from './publications.js'
 import { lostContainerSteps, reconcile } from './reconcile.js'
-import { isTaken, repairFirewall } from './repair.js'
+import { repairFirewall } from './repair.js'
 import { createSandbox, deleteSandbox, refuseSharedByOthers, sandboxView } from './sandboxes.js'
 import type {
   ConnectSpec,
@@ -46,6 +47,7 @@ const kindsOf = { network: 'networks', sandbox: 'sandboxes', endpoint: 'endpoint
  */
 export class Controller implements Cnm {
   readonly docker: Docker
+  readonly drift: Drift
   readonly #deps: EndpointDeps
   readonly #locks = new KeyedLock()
   readonly #publications: Publications
@@ -54,6 +56,7 @@ export class Controller implements Cnm {
   constructor(deps: EndpointDeps) {
     this.#deps = deps
     this.docker = new Docker(deps, this.#locks)
+    this.drift = new Drift(deps, this.#locks)
     this.#publications = new Publications(deps, this.#locks)
     deps.state.onCommit(change => {
       deps.names.update(deps.state, kindsOf[change.of])
@@ -221,19 +224,13 @@ export class Controller implements Cnm {
   }
 
   /** Another program has changed the firewall, in the words of `cause`: put back what is missing, take away what is not ours. */
-  repairFirewall(cause: string): Promise<void> {
+  repairFirewall(cause: string): Promise<boolean> {
     return repairFirewall(this.#deps, cause, work => this.#withNetworks(() => [], work))
   }
 
   /** The bridges of all networks that there are. */
   bridges(): ForwardedBridge[] {
     return bridgesHere(this.#deps)
-  }
-
-  /** A link of ours has gone: if a network still needs it, another program took it. */
-  async linkGone(name: string): Promise<void> {
-    const taken = await isTaken(this.#deps, name, work => this.#withNetworks(() => [], work))
-    if (taken) await this.#reconcileHere({ dryRun: false })
   }
 
   /** Hold the set of networks, every network and `others`. */
@@ -326,5 +323,3 @@ export class Controller implements Cnm {
     return sandboxView(this.#deps, sandbox)
   }
 }
-
-const sandboxLock = (id: string): string => `namespace:${id}`

@@ -31,6 +31,7 @@ export const auxOwner = (name: string): string => `aux:${name}`
 /** An endpoint's address is owned by the endpoint's id. */
 export const isEndpointId = (owner: string): boolean => /^[0-9a-f]{64}$/.test(owner)
 
+export const sandboxLock = (id: string): string => `namespace:${id}`
 export const networkLock = (id: string): string => `network:${id}`
 /** What stands for a name until dockerd has told it. */
 export const dockerPlaceholder = (id: string): string => `docker-${shortId(id)}`

@@ -194,6 +194,16 @@ export interface Driver<Options = unknown> {
   verify?(wanted: WantedNetwork<Options>, others: OthersOnNetwork): Promise<Findings>
 }
 
+/** What another program may have changed of a network, in the host's namespace. */
+export interface Touched {
+  /** names of links: they, or their addresses, routes or settings */
+  links: ReadonlySet<string>
+  /** sysctls, of whatever link */
+  settings: boolean
+  /** MAC and plain IP addresses of what is on other hosts, whose entries may be wrong */
+  entries: ReadonlySet<string>
+}
+
 /** All kinds of network together. */
 export interface Drivers {
   /** @throws {NetError} InvalidParameter for a name that no driver has */
@@ -202,6 +212,10 @@ export interface Drivers {
   fixed(): string[]
   /** Every difference between what is wanted and what the kernel and the firewall have, in the order in which to remove them. */
   plan(wanted: readonly WantedNetwork[]): Promise<Step[]>
+  /** The same for what may have been touched of one network, looking at nothing else. */
+  planTouched(wanted: WantedNetwork, touched: Touched): Promise<Step[]>
+  /** Sysctls are as the network needs them: the kernel tells nobody when one is changed. */
+  hasSettings(network: Network): boolean
   /** The firewall's share of that. */
   planFirewall(wanted: readonly WantedNetwork[]): Promise<Step[]>
   /** Pure: names of all links in the host's namespace that these networks account for. */

@@ -7,8 +7,8 @@ import type { ReconcileReport } from './specs.js'
 /** Run something while every network is locked, so that nothing of them is on its way. */
 type WithNetworks = <T>(work: () => Promise<T>) => Promise<T>
 
-/** The firewall's share of a reconcile; `cause` says which program did what. Throws when something could not be repaired. */
-export async function repairFirewall(deps: EndpointDeps, cause: string, withNetworks: WithNetworks): Promise<void> {
+/** The firewall's share of a reconcile; `cause` says which program did what. Says whether there was anything to repair; throws when something could not be. */
+export async function repairFirewall(deps: EndpointDeps, cause: string, withNetworks: WithNetworks): Promise<boolean> {
   const report: ReconcileReport = { dryRun: false, changes: [], failures: [] }
   await withNetworks(async () => {
     const steps = await deps.drivers.planFirewall(wantedNetworks(deps))
@@ -16,19 +16,11 @@ export async function repairFirewall(deps: EndpointDeps, cause: string, withNetw
     for (const step of steps) await take(deps, step, report)
   })
   if (report.failures[0] !== undefined) throw new Error(report.failures[0])
-}
-
-/** Whether a link that is gone is one that a network needs; then that is told. Our own deletions are no news. */
-export async function isTaken(deps: EndpointDeps, link: string, withNetworks: WithNetworks): Promise<boolean> {
-  const isWanted = () => deps.drivers.linkNames(wantedNetworks(deps)).includes(link)
-  if (!isWanted()) return false
-  const taken = await withNetworks(async () => isWanted() && !deps.drivers.hasLink(link))
-  if (taken) tellDamage(deps, `link ${link} was deleted`)
-  return taken
+  return report.changes.length > 0
 }
 
 /** What is done about it is told as any other reconcile. */
-function tellDamage(deps: EndpointDeps, cause: string): void {
+export function tellDamage(deps: EndpointDeps, cause: string): void {
   deps.events.emit({ type: 'host', action: 'damage', words: cause })
   deps.log.warn({ cause }, 'another program has changed what is ours')
 }

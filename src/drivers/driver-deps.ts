@@ -1,9 +1,10 @@
-import type { Driver, OtherHosts, Step, WantedNetwork } from '../cnm/driver.js'
+import type { Driver, OtherHosts, Step, Touched, WantedNetwork } from '../cnm/driver.js'
 import type { ForwardedBridge, HostDoor, Network } from '../cnm/types.js'
 import type { Element } from '../firewall/elements.js'
 import type { Firewall } from '../firewall/firewall.js'
 import type { Flows } from '../firewall/flows.js'
 import type { HostPorts } from '../firewall/host-ports.js'
+import type { KernelEvent } from '../netlink/events.js'
 import type { Kernel } from '../netlink/kernel.js'
 import type { PublishDefault } from '../ports/default.js'
 import type { OtherBridges } from './other-bridges.js'
@@ -30,10 +31,24 @@ export interface DriverDeps {
 export interface HostDriver<Options> extends Driver<Options> {
   /** Every difference in links, addresses and sysctls, in the order in which to remove them. */
   plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]>
+  /** As `plan`, of one network, for what may have been touched of it. Absent: it has nothing here. */
+  planTouched?(wanted: WantedNetwork<Options>, touched: Touched): Promise<Step[]>
+  /** Pure: the sysctls that the network needs in the host's namespace, by name. Absent: none. */
+  settings?(network: Network<Options>): Record<string, string>
+  /** Pure, and cheap: whether an entry has come or gone otherwise than this driver told the kernel. Absent: it tells the kernel of none. */
+  doubt?(event: KernelEvent): Doubt | undefined
   /** Names of all links in the host's namespace that these networks account for. A marked link that no driver names is a leftover. */
   linkNames(wanted: readonly WantedNetwork<Options>[]): string[]
   /** Everything that the firewall should hold for these networks. Pure. */
   elements(wanted: readonly WantedNetwork<Options>[]): Element[]
   /** What of a network comes to the host itself. Absent: nothing. */
   doors?(network: Network<Options>): HostDoor[]
+}
+
+/** An entry for what is on other hosts that another program may have changed. */
+export interface Doubt {
+  networkId: string
+  /** its MAC or plain IP address */
+  entry: string
+  words: string
 }

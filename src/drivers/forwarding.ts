@@ -3,6 +3,12 @@ import type { Step } from '../cnm/driver.js'
 import type { Family } from '../cnm/types.js'
 import { readSysctl, writeSysctl } from '../netlink/sysctl.js'
 
+/** What says that it does. */
+export const forwardingSettings = (families: ReadonlySet<Family>): Record<string, string> => ({
+  ...(families.has(4) && { 'net.ipv4.ip_forward': '1' }),
+  ...(families.has(6) && { 'net.ipv6.conf.all.forwarding': '1' }),
+})
+
 /**
  * The host has to forward packets between its links. Switching IPv6 forwarding on makes the kernel ignore router
  * advertisements on links that accept them (accept_ra 1), and a host that has its default route from one would lose it:

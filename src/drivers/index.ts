@@ -3,13 +3,17 @@ import type { ForwardedBridge } from '../cnm/types.js'
 import { invalid } from '../errors.js'
 import { type Element, keyOf, sameElement } from '../firewall/elements.js'
 import { suggestion } from '../nearest.js'
+import type { KernelEvent } from '../netlink/events.js'
+import { readSysctl } from '../netlink/sysctl.js'
 import { diff } from '../reconcile.js'
 import { bridge } from './bridge/driver.js'
-import type { DriverDeps, HostDriver } from './driver-deps.js'
+import type { Doubt, DriverDeps, HostDriver } from './driver-deps.js'
 import { host, none } from './fixed.js'
 import { macvlan } from './macvlan/driver.js'
 import { isMarked } from './mark.js'
 import { overlay } from './overlay/driver.js'
+
+export { isMarked }
 
 /** The only list of drivers: a new one is its own file and a line here. */
 const factories = { bridge, overlay, macvlan, host, none }
@@ -17,7 +21,13 @@ const factories = { bridge, overlay, macvlan, host, none }
 /** Each driver reads only networks whose options it parsed itself, so the set need not know their type. */
 type AnyDriver = HostDriver<unknown>
 
-export function createDrivers(deps: DriverDeps): Drivers {
+/** The drivers as the host sees them: besides the contract, what they make of the kernel's news. */
+export interface HostDrivers extends Drivers {
+  /** See HostDriver.doubt. */
+  doubt(event: KernelEvent): Doubt | undefined
+}
+
+export function createDrivers(deps: DriverDeps): HostDrivers {
   const drivers = new Map<string, AnyDriver>(
     Object.entries(factories).map(([type, create]) => [type, create(deps) as AnyDriver]),
   )
@@ -34,6 +44,19 @@ export function createDrivers(deps: DriverDeps): Drivers {
       for (const share of shares(drivers, wanted)) steps.push(...(await share.driver.plan(share.wanted)))
       steps.push(...leftoverLinks(deps, new Set(this.linkNames(wanted))), ...(await this.planFirewall(wanted)))
       return steps
+    },
+    planTouched: async (wanted, touched) =>
+      (await drivers.get(wanted.network.driver)?.planTouched?.(wanted, touched)) ?? [],
+    hasSettings: network => {
+      const settings = drivers.get(network.driver)?.settings?.(network) ?? {}
+      return Object.entries(settings).every(([key, value]) => isSet(key, value))
+    },
+    doubt: event => {
+      for (const driver of drivers.values()) {
+        const found = driver.doubt?.(event)
+        if (found !== undefined) return found
+      }
+      return undefined
     },
     async planFirewall(wanted) {
       const elements = shares(drivers, wanted).flatMap(share => share.driver.elements(share.wanted))
@@ -53,6 +76,15 @@ export function createDrivers(deps: DriverDeps): Drivers {
     obstacles: wanted => bridgesOf(drivers, [wanted]).flatMap(deps.obstacles),
     hasLink: name => deps.kernel.link(name) !== undefined,
     linkNames: wanted => shares(drivers, wanted).flatMap(share => share.driver.linkNames(share.wanted)),
+  }
+}
+
+/** A link that is gone has no settings; its end is told as such. */
+function isSet(key: string, value: string): boolean {
+  try {
+    return readSysctl(undefined, key) === value
+  } catch {
+    return true
   }
 }
 

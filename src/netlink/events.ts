@@ -5,10 +5,13 @@ import type { Address, FdbEntry, Link, Neighbour, Route } from './objects.js'
 import { parseAddress, parseFdb, parseLink, parseNeighbour, parseRoute } from './parse.js'
 import { rtm } from './request.js'
 import { NetlinkSocket } from './socket.js'
-import { addressMessage, afBridge, linkMessage, neighbourMessage, routeMessage } from './tables.js'
+import { addressMessage, afBridge, linkMessage, neighbourMessage, routeMessage, settingsMessage } from './tables.js'
 
-/** RTNLGRP_*, linux/rtnetlink.h. `neighbour` carries forwarding entries too. */
-const groupNumbers = { link: 1, neighbour: 3, address4: 5, route4: 7, address6: 9, route6: 11 } as const
+/** RTNLGRP_*, linux/rtnetlink.h. `neighbour` carries forwarding entries too, `settings` the few sysctls of which the kernel tells (forwarding, rp_filter). */
+const groupNumbers = {
+  ...{ link: 1, neighbour: 3, address4: 5, route4: 7, address6: 9, route6: 11 },
+  ...{ settings4: 24, settings6: 25 },
+} as const
 export type EventGroup = keyof typeof groupNumbers
 
 /** What the kernel says has changed; `overrun` says that it had more to say than the socket could hold, so list again. */
@@ -16,6 +19,10 @@ export type KernelEvent =
   | { what: 'overrun' }
   | ({ change: 'new' | 'deleted' } & (
       | { what: 'link'; link: Link }
+      /** what a bridge keeps about one of its ports has changed */
+      | { what: 'port'; index: number; name: string }
+      /** sysctls of a link; `index` is below 0 for those of all links */
+      | { what: 'settings'; index: number }
       | { what: 'address'; address: Address }
       | { what: 'route'; route: Route }
       | { what: 'neighbour'; neighbour: Neighbour }
@@ -69,7 +76,8 @@ function parseEvent(type: number, bytes: Buffer, start: number, end: number): Ke
     case rtm.deleteLink: {
       const message = decode(linkMessage, bytes, start, end)
       // AF_BRIDGE: the link is a port and its port settings changed; or it is one no longer, which is no end of the link.
-      if (message.family === afBridge) return undefined
+      if (message.family === afBridge)
+        return { what: 'port', change, index: message.index, name: message.attrs.ifname ?? '' }
       return { what: 'link', change, link: parseLink(message) }
     }
     case rtm.newAddress:
@@ -91,6 +99,10 @@ function parseEvent(type: number, bytes: Buffer, start: number, end: number): Ke
       }
       const neighbour = parseNeighbour(message)
       return neighbour && { what: 'neighbour', change, neighbour }
+    }
+    case rtm.newSettings: {
+      const { attrs } = decode(settingsMessage, bytes, start, end)
+      return { what: 'settings', change: 'new', index: attrs.index ?? 0 }
     }
     default:
       return undefined

@@ -16,6 +16,7 @@ export const rtm = {
   newNeighbour: 28,
   deleteNeighbour: 29,
   getNeighbour: 30,
+  newSettings: 80,
 } as const
 
 /** NLM_F_*, linux/netlink.h: what a request that changes something does when the thing exists, or does not */

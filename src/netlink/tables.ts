@@ -133,6 +133,15 @@ export const neighbourMessage = message(
   }),
 )
 
+/** struct netconfmsg and NETCONFA_*, linux/netconf.h: which link's sysctls have changed; -1 stands for all links */
+export const settingsMessage = message(
+  struct([
+    ['family', u8],
+    ['_pad', pad(3)],
+  ]),
+  table('settings', { index: attr(1, i32) }),
+)
+
 /** RT_SCOPE_*, linux/rtnetlink.h: of addresses and routes */
 export const scopes = { global: 0, site: 200, link: 253, host: 254, nowhere: 255 } as const
 

@@ -101,6 +101,8 @@ export const fakeDrivers = (world: FakeWorld): Drivers => {
         .map(({ network }) => ({ words: `create ${network.name}`, apply: () => driver.ensureNetwork(network) }))
     },
     planFirewall: async () => [],
+    planTouched: async () => [],
+    hasSettings: () => true,
     linkNames: wanted => wanted.flatMap(({ endpoints }) => endpoints.map(({ endpoint }) => endpoint.hostLink)),
     bridges: () => [],
     obstacles: () => [],

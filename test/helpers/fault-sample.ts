@@ -5,7 +5,7 @@ export const isLong = process.env.TSNET_FAULT_STEPS === 'all'
 export const seed = Number(process.env.TSNET_TEST_SEED ?? 1)
 
 /** of the steps that are like one that was tried before, one in so many is tried too */
-const rarity = { alone: 16, withUndo: 16 }
+const rarity = { alone: 24, withUndo: 20 }
 
 /**
  * Which steps are made to fail, of all that there are: in the long form all. Otherwise of each kind of step one for each driver, and

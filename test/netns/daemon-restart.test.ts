@@ -11,7 +11,7 @@ let settled: string
 
 beforeAll(async () => {
   host = await Host.start()
-  await host.startTsnet()
+  await host.startTsnet('--repair', 'off')
   host.tsnet(
     'network',
     'create',
@@ -101,7 +101,7 @@ describe('a daemon that is started again', () => {
   test.each(['KILL', 'TERM'] as const)('after SIG%s changes nothing where everything is right', async signal => {
     const changes = await changesDuring(async () => {
       await (signal === 'KILL' ? host.killTsnet() : host.stopTsnet())
-      await host.startTsnet()
+      await host.startTsnet('--repair', 'off')
     })
     expect(changes).toEqual([])
     expect(meaning()).toBe(settled)
@@ -111,7 +111,7 @@ describe('a daemon that is started again', () => {
     await host.killTsnet()
     reboot()
     expect(host.links().has('lab0')).toBe(false)
-    await host.startTsnet()
+    await host.startTsnet('--repair', 'off')
     expect(meaning()).toBe(settled)
     expect(reaches('10.30.0.2')).toBe(true)
     expect(reaches('fd00:30::2')).toBe(true)
@@ -127,7 +127,7 @@ describe('a daemon that is started again', () => {
     host.run('ip', 'link', 'add', 'tsnleft0', 'type', 'veth', 'peer', 'name', 'tsnleft1')
     host.run('ip', 'link', 'set', 'tsnleft0', 'alias', 'tsnet:lab:gone')
     host.run('ip', 'link', 'add', 'theirs0', 'type', 'bridge')
-    await host.startTsnet()
+    await host.startTsnet('--repair', 'off')
     expect(host.links().has('tsnleft0')).toBe(false)
     expect(host.links().has('theirs0')).toBe(true)
     host.run('ip', 'link', 'delete', 'theirs0')

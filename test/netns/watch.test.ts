@@ -17,7 +17,9 @@ const prefix = 'tst-wat'
 let netns: string
 let stop: () => void
 let causes: string[]
-let bridges: string[]
+let links: string[]
+let fights: string[]
+let isRepaired: boolean
 let looks: number
 
 beforeAll(() => {
@@ -28,7 +30,9 @@ beforeEach(() => {
   netns = makeNetns(prefix)
   enterNetnsForGood(openNetns(netnsPath(netns)))
   causes = []
-  bridges = []
+  links = []
+  fights = []
+  isRepaired = false
   looks = 0
 })
 afterEach(() => {
@@ -48,8 +52,11 @@ function watch(): void {
     tables: new Set(['inet tsnet']),
     shared: false,
     isOurProgram,
-    firewallChanged: async cause => void causes.push(cause),
-    bridgeGone: async name => void bridges.push(name),
+    firewallChanged: async cause => causes.push(cause) > 0 && isRepaired,
+    fought: (what, pauseMs) => void fights.push(`${what} ${pauseMs}`),
+    news: event => {
+      if (event.what === 'link') links.push(`${event.change} ${event.link.name}`)
+    },
     linkGone: async () => {},
     linkCarries: async () => {},
     log: noLog,
@@ -131,11 +138,24 @@ test('elements of other programs, and ports of their bridges, are no reason to l
   await until('a look', () => looks > before)
 })
 
-test('a bridge that goes is told by name', async () => {
+test('what becomes of a link is told by name', async () => {
   watch()
   for (const verb of ['add', 'delete']) execFileSync('ip', ['link', verb, 'br-gone', 'type', 'bridge'])
-  await until('the bridge to be told', () => bridges.length > 0)
-  expect(bridges).toEqual(['br-gone'])
+  await until('the link to be told', () => links.includes('deleted br-gone'), 5000)
+  expect(links[0]).toBe('new br-gone')
+})
+
+test('whoever changes our table again and again is told, and then it is left alone for a while', async () => {
+  nft('add table inet tsnet')
+  isRepaired = true
+  watch()
+  const flip = async (): Promise<boolean> => {
+    nft('add chain inet tsnet theirs; delete chain inet tsnet theirs')
+    return fights.length > 0
+  }
+  await until('the fight to be told', flip, 30_000)
+  expect(fights).toEqual(['the firewall 1000'])
+  expect(causes.length).toBeGreaterThanOrEqual(60)
 })
 
 test('what happens to a bridge of ours is no reason to look, until it goes', async () => {

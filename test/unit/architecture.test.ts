@@ -11,6 +11,8 @@ const leaves = [
   'undo',
   'reconcile',
   'locks',
+  'damper',
+  'mender',
   'log',
   'names',
   'marks',
@@ -39,11 +41,13 @@ const arrows: Record<string, readonly string[] | 'everything'> = {
   api: ['cnm'],
   cli: ['cnm', 'sandbox', 'daemon', 'diagnosis', 'dockerd', 'store'],
   watch: ['netlink'],
+  drift: ['netlink'],
   underlay: ['netlink'],
   systemd: ['netlink'],
   daemon: 'everything',
   'daemon-cluster': 'everything',
   'daemon-reload': ['cli'],
+  'daemon-drift': 'everything',
   tsnet: ['cli'],
 }
 

@@ -115,6 +115,7 @@ describe('options of the daemon', () => {
       advertise: undefined,
       firewall: 'auto',
       publishDefault: 'any',
+      repair: 'auto',
       logLevel: 'info',
     }))
 
@@ -147,6 +148,7 @@ describe('options of the daemon', () => {
         advertise: 'eth0.100',
         firewall: 'nftables',
         'publish-default': 'lan',
+        repair: 'off',
         'log-level': 'silent',
       }),
     ).toEqual({
@@ -166,6 +168,7 @@ describe('options of the daemon', () => {
       advertise: 'eth0.100',
       firewall: 'nftables',
       publishDefault: 'lan',
+      repair: 'off',
       logLevel: 'silent',
     }))
 

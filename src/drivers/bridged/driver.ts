@@ -1,4 +1,4 @@
-import type { Attachment, Replaced, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
+import type { Attachment, Replaced, Step, Touched, WantedNetwork, Wiring } from '../../cnm/driver.js'
 import type { Endpoint, Family, HostDoor, Network, PortBinding, PortSpec } from '../../cnm/types.js'
 import { invalid } from '../../errors.js'
 import { type Element, keyOf } from '../../firewall/elements.js'
@@ -9,7 +9,7 @@ import { linkAdd } from '../../netlink/requests.js'
 import type { OptionHelp } from '../../options.js'
 import { diff } from '../../reconcile.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
-import { forwardingSteps } from '../forwarding.js'
+import { forwardingSettings, forwardingSteps } from '../forwarding.js'
 import { isMarked, isMarkOf, markOf } from '../mark.js'
 import {
   endFlows,
@@ -27,6 +27,7 @@ import {
   type BridgedNetwork,
   type BridgeShape,
   bridgeOf,
+  bridgeSettings,
   bridgeSteps,
   hostLinkSteps,
   peerLinkName,
@@ -222,6 +223,29 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
 
   doors(network: Network<Options>): HostDoor[] {
     return doorsOf(network, this.shapeOf(network).name)
+  }
+
+  async planTouched({ network, endpoints }: WantedNetwork<Options>, { links, settings }: Touched): Promise<Step[]> {
+    const { kernel } = this.deps
+    const shape = this.shapeOf(network)
+    const bridge = kernel.link(shape.name)
+    const steps: Step[] = []
+    // while containers come and go, it is their links that are told of
+    if (bridge === undefined || links.has(shape.name) || settings) {
+      const addresses = bridge === undefined ? [] : kernel.addresses({ index: bridge.index })
+      steps.push(...forwardingSteps(familiesOf([network])), ...bridgeSteps(kernel, network, shape, bridge, addresses))
+    }
+    for (const { endpoint } of endpoints) {
+      // a bridge that is gone was the master of all of them
+      if (bridge !== undefined && !links.has(endpoint.hostLink)) continue
+      const link = kernel.link(endpoint.hostLink)
+      if (link !== undefined) steps.push(...hostLinkSteps(kernel, network, endpoint, link, shape.name, bridge?.index))
+    }
+    return steps
+  }
+
+  settings(network: Network<Options>): Record<string, string> {
+    return { ...forwardingSettings(familiesOf([network])), ...bridgeSettings(network, this.shapeOf(network).name) }
   }
 
   linkNames(wanted: readonly WantedNetwork<Options>[]): string[] {

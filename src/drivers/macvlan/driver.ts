@@ -10,13 +10,15 @@ import { linkAdd } from '../../netlink/requests.js'
 import { helpOf, parseOptions } from '../../options.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
 import { isMarked, markOf } from '../mark.js'
-import { addHostRoutes, deleteHostRoutes, hostAccessSteps, hostLinkOf } from './host-access.js'
+import { addHostRoutes, deleteHostRoutes, hostAccessSettings, hostAccessSteps, hostLinkOf } from './host-access.js'
 import { type MacvlanOptions, macvlanOptions } from './options.js'
 import {
   checkParent,
   codeOf,
+  deafSettings,
   doomedLinks,
   findParent,
+  isIsolated,
   type MacvlanNetwork,
   ownLinkNames,
   parentComplaints,
@@ -165,6 +167,18 @@ class MacvlanDriver implements HostDriver<MacvlanOptions> {
       const own = endpoints.map(({ endpoint }) => endpoint)
       return hasParent ? [...steps, ...hostAccessSteps(this.#kernel, network, own)] : steps
     })
+  }
+
+  /** All that a network has in the host's namespace is a few links. */
+  planTouched(wanted: Wanted): Promise<Step[]> {
+    return this.plan([wanted])
+  }
+
+  settings(network: MacvlanNetwork): Record<string, string> {
+    return {
+      ...(network.options.host_access && hostAccessSettings(network, hostLinkOf(network))),
+      ...(isIsolated(network) && deafSettings(ownLinkNames(network))),
+    }
   }
 
   linkNames(wanted: readonly Wanted[]): string[] {

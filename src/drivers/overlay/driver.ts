@@ -1,15 +1,25 @@
 import { randomInt } from 'node:crypto'
-import type { Findings, HostAddresses, OthersOnNetwork, Remote, Step, WantedNetwork, Wiring } from '../../cnm/driver.js'
+import type {
+  Findings,
+  HostAddresses,
+  OthersOnNetwork,
+  Remote,
+  Step,
+  Touched,
+  WantedNetwork,
+  Wiring,
+} from '../../cnm/driver.js'
 import type { HostDoor } from '../../cnm/types.js'
 import { conflict, invalid } from '../../errors.js'
 import type { FilteredNetwork } from '../../firewall/rules.js'
 import { addressOf, hostOverlap } from '../../net/subnets.js'
+import type { KernelEvent } from '../../netlink/events.js'
 import type { Link } from '../../netlink/objects.js'
 import { helpOf, parseOptions } from '../../options.js'
 import { BridgedDriver } from '../bridged/driver.js'
 import type { BridgeShape } from '../bridged/links.js'
 import { checkPublishing } from '../bridged/options.js'
-import type { DriverDeps, HostDriver } from '../driver-deps.js'
+import type { Doubt, DriverDeps, HostDriver } from '../driver-deps.js'
 import { checkNetworkRoutes } from '../routes.js'
 import { compareEntries, type Difference, KnownEntries, letGo } from './entries.js'
 import {
@@ -23,6 +33,7 @@ import {
 } from './links.js'
 import { firstChosenVni, lastVni, type OverlayOptions, overlayOptions } from './options.js'
 import { RequestQueue } from './queue.js'
+import { touchedEntrySteps } from './touched.js'
 import { entryFindings, linkFindings, mtuFindings, reachFindings } from './verify.js'
 
 /**
@@ -176,6 +187,25 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
       steps.push(...this.#vxlanSteps(one.network, fill), ...this.#entrySteps(one))
     }
     return steps
+  }
+
+  override async planTouched(wanted: WantedNetwork<OverlayOptions>, touched: Touched): Promise<Step[]> {
+    if (!isUsed(wanted)) return []
+    const { network, endpoints } = wanted
+    const fill = () => this.#agree(network, endpoints, { announce: true })
+    const steps = [...(await super.planTouched(wanted, touched)), ...this.#vxlanSteps(network, fill)]
+    const [known, links] = [this.#known.get(network.id), this.#links(network)]
+    if (touched.entries.size === 0 || known === undefined || links === undefined) return steps
+    const own = new Set(endpoints.flatMap(({ endpoint }) => [endpoint.mac, ...endpoint.addresses.map(addressOf)]))
+    return [...steps, ...touchedEntrySteps(this.deps.kernel, network, { known, own, entries: touched.entries })]
+  }
+
+  doubt(event: KernelEvent): Doubt | undefined {
+    for (const [networkId, known] of this.#known) {
+      const found = known.doubt(event)
+      if (found !== undefined) return { networkId, ...found }
+    }
+    return undefined
   }
 
   override linkNames(wanted: readonly WantedNetwork<OverlayOptions>[]): string[] {

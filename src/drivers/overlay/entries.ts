@@ -1,6 +1,7 @@
 import { isIPv6 } from 'node:net'
 import type { Remote } from '../../cnm/driver.js'
 import { routeProtocol } from '../../marks.js'
+import type { KernelEvent } from '../../netlink/events.js'
 import type { Kernel } from '../../netlink/kernel.js'
 import type { FdbEntry, Link } from '../../netlink/objects.js'
 import {
@@ -15,21 +16,21 @@ import {
 import { type Change, type Entries, Remotes } from './remotes.js'
 
 /** The entry for every MAC address that has none, and for what goes to all: one destination a host (vxlan_core.c, all_zeros_mac). */
-const everybody = '00:00:00:00:00:00'
+export const everybody = '00:00:00:00:00:00'
 
 /** How the kernel is told of one remote: three kinds of entry, in the links of one network. */
-const setVtep = (vxlan: number, mac: string, vtep: string): Request =>
+export const setVtep = (vxlan: number, mac: string, vtep: string): Request =>
   fdbReplace({ index: vxlan, mac, self: true, andMaster: true, dst: vtep, state: 'static' })
-const deleteVtep = (vxlan: number, mac: string): Request[] => [
+export const deleteVtep = (vxlan: number, mac: string): Request[] => [
   fdbDelete({ index: vxlan, mac, self: true }),
   fdbDelete({ index: vxlan, mac, self: false }),
 ]
-const setMac = (bridge: number, address: string, mac: string): Request =>
+export const setMac = (bridge: number, address: string, mac: string): Request =>
   neighbourReplace({ index: bridge, address, mac, protocol: routeProtocol })
 const deleteMac = (bridge: number, address: string): Request => neighbourDelete({ index: bridge, address })
-const addFlood = (vxlan: number, vtep: string): Request =>
+export const addFlood = (vxlan: number, vtep: string): Request =>
   fdbAppend({ index: vxlan, mac: everybody, self: true, dst: vtep })
-const deleteFlood = (vxlan: number, vtep: string): Request =>
+export const deleteFlood = (vxlan: number, vtep: string): Request =>
   fdbDelete({ index: vxlan, mac: everybody, self: true, dst: vtep })
 
 /** What differs between what is wanted and what the kernel has. */
@@ -141,6 +142,37 @@ export class KnownEntries {
   ) {
     this.#remotes = new Remotes(remotes.filter(remote => this.#isReachable(remote.vtep)))
     this.#floods = new Set(floods.filter(other => this.#isReachable(other)))
+  }
+
+  vtepOf(mac: string): string | undefined {
+    return this.#remotes.vtepOf(mac)
+  }
+
+  macOf(address: string): string | undefined {
+    return this.#remotes.macOf(address)
+  }
+
+  isFlooded(vtep: string): boolean {
+    return this.#floods.has(vtep)
+  }
+
+  /** Of an entry that has come or gone in these links: what may be wrong about it. Most are as they were told, and cost no look at the kernel. */
+  doubt(event: KernelEvent): { entry: string; words: string } | undefined {
+    const came = 'change' in event && event.change === 'new'
+    if (event.what === 'fdb' && event.entry.index === this.vxlan) {
+      const { mac, dst = '', self, state } = event.entry
+      if (state === 'permanent') return undefined
+      const words = `forwarding entry of ${mac}${dst && ` to ${dst}`} was ${came ? 'set' : 'deleted'}`
+      if (mac === everybody) return this.isFlooded(dst) === came ? undefined : { entry: `${mac} ${dst}`, words }
+      const want = this.vtepOf(mac)
+      const isRight = came ? want !== undefined && state === 'static' && (!self || dst === want) : want === undefined
+      return isRight ? undefined : { entry: mac, words }
+    }
+    if (event.what !== 'neighbour' || event.neighbour.index !== this.bridge) return undefined
+    const { address, mac, state } = event.neighbour
+    const want = this.macOf(address)
+    if (want === undefined || (came && mac === want && state === 'permanent')) return undefined
+    return { entry: address, words: `neighbour ${address} was ${came ? `set to ${mac}` : 'deleted'}` }
   }
 
   wanted(): WantedEntries {

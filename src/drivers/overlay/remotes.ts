@@ -30,15 +30,15 @@ export class Remotes {
     const had = new Map<string, Change>()
     const touched = [...gone, ...come]
     for (const { mac, addresses } of touched) {
-      had.set(mac, { what: 'vtep', key: mac, before: this.#vtepOf(mac) })
-      for (const address of addresses) had.set(address, { what: 'mac', key: address, before: this.#macOf(address) })
+      had.set(mac, { what: 'vtep', key: mac, before: this.vtepOf(mac) })
+      for (const address of addresses) had.set(address, { what: 'mac', key: address, before: this.macOf(address) })
     }
     for (const remote of gone) this.#delete(remote)
     for (const remote of come) this.#add(remote)
     return [...had.values()]
       .map(change => ({
         ...change,
-        after: change.what === 'vtep' ? this.#vtepOf(change.key) : this.#macOf(change.key),
+        after: change.what === 'vtep' ? this.vtepOf(change.key) : this.macOf(change.key),
       }))
       .filter(change => change.before !== change.after)
   }
@@ -49,11 +49,13 @@ export class Remotes {
     return { vteps: last(this.#byMac, ({ vtep }) => vtep), macs: last(this.#byAddress, ({ mac }) => mac) }
   }
 
-  #vtepOf(mac: string): string | undefined {
+  /** The VTEP behind which a MAC address is. */
+  vtepOf(mac: string): string | undefined {
     return this.#byMac.get(mac)?.at(-1)?.vtep
   }
 
-  #macOf(address: string): string | undefined {
+  /** The MAC address that has a plain address. */
+  macOf(address: string): string | undefined {
     return this.#byAddress.get(address)?.at(-1)?.mac
   }
 
