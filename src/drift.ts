@@ -297,12 +297,9 @@ function insideWords(event: KernelEvent, seen: Seen): string[] {
     return [addressWords(event, nameOf(event.address.index))]
   if (event.what !== 'route' || event.route.table !== mainTable) return []
   const { protocol, destination, index } = event.route
-  const isLost =
-    event.change === 'deleted' ? protocol === routeProtocol : protocol !== routeProtocol && isDefault(destination)
-  return isLost
-    ? [`route ${destination} by ${nameOf(index)} was ${event.change === 'deleted' ? 'deleted' : 'set'}`]
-    : []
+  // where somebody else's default route stands is for him to say: ours comes to terms with it at the next look
+  const isLost = event.change === 'deleted' && protocol === routeProtocol
+  return isLost ? [`route ${destination} by ${nameOf(index)} was deleted`] : []
 }
 
 const mainTable = 254
-const isDefault = (destination: string): boolean => destination.endsWith('/0')

@@ -223,6 +223,8 @@ describe('coming and going', () => {
   })
 
   test('what somebody takes out of a kernel is missed, and put back by reconcile', async () => {
+    await h1.stopTsnet()
+    await h1.startTsnet('--repair', 'off')
     blue(...subnet)
     const [one, two] = attachOnEach([h1, h2], 'blue')
     await expectReach(one!.at, two!.known[0]!)
@@ -235,6 +237,8 @@ describe('coming and going', () => {
     expect(h1.tsnet('reconcile')).not.toBe('')
     expect(await disagreements(world)).toEqual([])
     expect(h1.tsnet('reconcile', '--dry-run')).toBe('')
+    await h1.stopTsnet()
+    await h1.startTsnet()
   })
 })
 

@@ -165,7 +165,7 @@ test('what happens to a bridge of ours is no reason to look, until it goes', asy
   watch()
   for (let mtu = 1400; mtu < 1410; mtu++) ip('set', 'br-ours', 'mtu', String(mtu))
   ip('delete', 'br-ours')
-  await until('the bridge to be told', () => bridges.length > 0)
+  await until('the bridge to be told', () => links.some(one => one.startsWith('deleted')))
   expect(looks).toBe(1)
 })
 
