@@ -106,7 +106,7 @@ test(
     console.info(`${figures(users)}; ${turn} faults; agreement ${convergedMs} ms after the last one`)
     for (const { count } of users) {
       expect(count.done).toBeGreaterThan(seconds)
-      expect(count.slowestMs).toBeLessThan(10_000) // 3 s, and a machine that is busy
+      expect(count.slowestMs).toBeLessThan(20_000) // 3 s for each question to etcd, of which a connect has several
     }
   },
   (seconds + 150) * 1000,

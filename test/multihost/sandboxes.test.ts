@@ -39,7 +39,8 @@ afterEach(async () => {
 })
 
 const blue = (...options: string[]): string => h1.tsnet('network', 'create', 'blue', '--driver', 'overlay', ...options)
-const subnet = ['--subnet', '10.50.0.0/24']
+/** Addresses outside of the range are the tests': whatever is chosen, the hosts' own addresses too, is inside. */
+const subnet = ['--subnet', '10.50.0.0/24', '--ip-range', '10.50.0.128/26']
 const vxlans = (host: ClusterHost): unknown[] => host.json('ip', '-j', '-d', 'link', 'show', 'type', 'vxlan')
 
 describe('who reaches whom', () => {
@@ -70,7 +71,7 @@ describe('who reaches whom', () => {
   })
 
   test('two subnets of one family: sandboxes of one reach those of the other by the gateway of their own host', async () => {
-    blue(...subnet, '--subnet', '10.51.0.0/24')
+    blue(...subnet, '--subnet', '10.51.0.0/24', '--ip-range', '10.51.0.128/26')
     h1.attach('blue', 'c1', '--ip', '10.50.0.10')
     h2.attach('blue', 'c2', '--ip', '10.51.0.10')
     h3.attach('blue', 'c3', '--ip', '10.51.0.11')
