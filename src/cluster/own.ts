@@ -6,6 +6,7 @@ import type { Log } from '../log.js'
 import { addressOf, holds } from '../net/subnets.js'
 import { diff } from '../reconcile.js'
 import { del, type Entry, put, type Store, StoreConflict } from '../store/store.js'
+import { chunks } from './chunks.js'
 import type { Listing } from './follow.js'
 import { keys, localKeys, type MemberRecord, type OnNetwork } from './keys.js'
 import type { Networks } from './networks.js'
@@ -27,8 +28,6 @@ export interface OwnDeps {
   doubt: (error: unknown) => void
 }
 
-/** A transaction of etcd has 128 operations at most, unless it was started otherwise. */
-const operationsATime = 100
 /** How many claims of a network there are before those are looked for that the endpoints themselves bear out. */
 const manyClaims = 1000
 
@@ -45,6 +44,8 @@ export class OwnRecords {
    * recorded it already, and a comparison may come in between.
    */
   readonly #claims = new Map<string, Map<string, Peer | undefined>>()
+  /** networks that were compared and of which the shared store was told everything since */
+  readonly #agreed = new Set<string>()
 
   constructor(deps: OwnDeps) {
     this.#deps = deps
@@ -84,7 +85,7 @@ export class OwnRecords {
   withdraw({ networkId, id }: Endpoint): Promise<void> {
     return this.#locks.with(networkId, async () => {
       this.#claim(networkId, id, undefined)
-      await this.#tell(() => this.#deps.shared.txn([], [del(keys.endpoint(networkId, id))]))
+      await this.#tell(networkId, () => this.#deps.shared.txn([], [del(keys.endpoint(networkId, id))]))
     })
   }
 
@@ -120,11 +121,13 @@ export class OwnRecords {
       if (ends) {
         // the record here goes last: while it is there, the others' may be
         await this.#remember({ ...record, member, leaving: true })
+        // of what was withdrawn while the store did not answer, nobody would think any more
+        const leave = () => (this.#agreed.has(networkId) ? shared.txn([], [del(key)]) : this.#compare(networkId))
         // the others know: what fails here now, the next comparison does
-        if (await this.#tell(() => shared.txn([], [del(key)]))) await this.#tell(() => this.forget(networkId))
+        if (await this.#tell(networkId, leave)) await this.#tell(networkId, () => this.forget(networkId))
       } else {
         await this.#remember({ ...record, member })
-        await this.#tell(() => networks.whileStands(networkId, [put(key, member)]))
+        await this.#tell(networkId, () => networks.whileStands(networkId, [put(key, member)]))
       }
     })
   }
@@ -132,23 +135,8 @@ export class OwnRecords {
   /** Make the shared store's copy of what this host has on a network agree; returns all that was there before. */
   mend(networkId: string): Promise<Listing<OnNetwork>> {
     return this.#locks.with(networkId, async () => {
-      const { shared, host, networks } = this.#deps
-      const listing = await shared.list<OnNetwork>(keys.on(networkId))
-      const record = this.#members.get(networkId)
-      const there = listing.entries.filter(({ value }) => value.host === host)
-      const wanted = networks.stands(networkId) ? this.#wanted(networkId) : []
-      const plan = diff<Own, Entry<OnNetwork>>(
-        wanted,
-        there,
-        { want: ([key]) => key, have: ({ key }) => key },
-        ([, want], have) => isDeepStrictEqual(JSON.parse(JSON.stringify(want)), have.value),
-      )
-      // before the records, which tell of them
-      await this.#releaseStrays(networkId, wanted, there)
-      const puts = [...plan.add, ...plan.change.map(({ want }) => want)].map(([key, value]) => put(key, value))
-      for (const some of chunks(puts)) await networks.whileStands(networkId, some)
-      for (const some of chunks(plan.remove.map(({ key }) => del(key)))) await shared.txn([], some)
-      if (record?.leaving) await this.forget(networkId)
+      const listing = await this.#compare(networkId)
+      if (this.#members.get(networkId)?.leaving) await this.forget(networkId)
       return listing
     })
   }
@@ -175,6 +163,7 @@ export class OwnRecords {
     await this.#deps.local.txn([], [del(localKeys.member(networkId))])
     this.#members.delete(networkId)
     this.#claims.delete(networkId)
+    this.#agreed.delete(networkId)
     this.#deps.networks.memberChanged(networkId)
   }
 
@@ -226,6 +215,26 @@ export class OwnRecords {
     const endpointId = key.slice(keys.endpoint(networkId, '').length)
     if (claims?.has(endpointId)) return claims.get(endpointId) !== undefined
     return this.#wanted(networkId).some(([wanted]) => wanted === key)
+  }
+
+  async #compare(networkId: string): Promise<Listing<OnNetwork>> {
+    const { shared, host, networks } = this.#deps
+    const listing = await shared.list<OnNetwork>(keys.on(networkId))
+    const there = listing.entries.filter(({ value }) => value.host === host)
+    const wanted = networks.stands(networkId) ? this.#wanted(networkId) : []
+    const plan = diff<Own, Entry<OnNetwork>>(
+      wanted,
+      there,
+      { want: ([key]) => key, have: ({ key }) => key },
+      ([, want], have) => isDeepStrictEqual(JSON.parse(JSON.stringify(want)), have.value),
+    )
+    // before the records, which tell of them
+    await this.#releaseStrays(networkId, wanted, there)
+    const puts = [...plan.add, ...plan.change.map(({ want }) => want)].map(([key, value]) => put(key, value))
+    for (const some of chunks(puts)) await networks.whileStands(networkId, some)
+    for (const some of chunks(plan.remove.map(({ key }) => del(key)))) await shared.txn([], some)
+    this.#agreed.add(networkId)
+    return listing
   }
 
   #wanted(networkId: string): Own[] {
@@ -289,29 +298,32 @@ export class OwnRecords {
       try {
         await work()
       } catch (error) {
-        if (kindOf(error) === 'Unavailable') this.#deps.doubt(error)
+        if (kindOf(error) === 'Unavailable') this.#doubt(networkId, error)
         throw error
       }
     })
   }
 
   /** What is gone is told now, if that can be, or by the next comparison. */
-  async #tell(work: () => Promise<unknown>): Promise<boolean> {
-    if (this.#deps.unreachable() !== undefined) return false
+  async #tell(networkId: string, work: () => Promise<unknown>): Promise<boolean> {
+    if (this.#deps.unreachable() !== undefined) {
+      this.#agreed.delete(networkId)
+      return false
+    }
     try {
       await work()
       return true
     } catch (error) {
-      this.#deps.doubt(error)
+      this.#doubt(networkId, error)
       return false
     }
+  }
+
+  #doubt(networkId: string, error: unknown): void {
+    this.#agreed.delete(networkId)
+    this.#deps.doubt(error)
   }
 }
 
 /** A key and what it should have. */
 type Own = [key: string, value: OnNetwork]
-
-const chunks = <T>(all: T[]): T[][] =>
-  Array.from({ length: Math.ceil(all.length / operationsATime) }, (_, n) =>
-    all.slice(n * operationsATime, (n + 1) * operationsATime),
-  )

@@ -91,3 +91,16 @@ test('an address that is let go just after this host has compared what it has, a
   expect(await keysIn(shared, 'ipam/address/')).toEqual([])
   expect(await keysIn(local, 'cluster-ipam/address/')).toEqual([])
 })
+
+test('endpoints that left while the store did not answer go from it with a membership that ends just when it answers again', async () => {
+  const shared = new MemoryStore()
+  const [h1, h2] = await startBlue(shared)
+  await h1.connect(web)
+  h1.line.cut()
+  await h1.down()
+  await h1.disconnect(web)
+  h1.onReclaim = () => h1.leave(blue.id)
+  h1.line.mend()
+  await h1.up()
+  expect(await keysIn(shared, keys.on(blue.id))).toEqual([keys.member(blue.id, h2.name)])
+})
