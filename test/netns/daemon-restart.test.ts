@@ -37,7 +37,7 @@ beforeEach(async () => {
 })
 const tentative = () =>
   ['', '-n a', '-n b']
-    .map(where => host.run('ip', ...where.split(' ').filter(Boolean), 'addr', 'show', 'tentative'))
+    .map(where => host.run('ip', ...where.split(' ').filter(Boolean), '-6', '-o', 'addr', 'show', 'tentative'))
     .join('')
 
 const reaches = (address: string): boolean => pings(host.sandbox('b'), address)
