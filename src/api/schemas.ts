@@ -90,15 +90,12 @@ export const sandboxSpec = z.strictObject({
     })
     .exactOptional(),
   hostname: text(name => checkHostname(name)).exactOptional(),
-  extraHosts: z
-    .array(
-      z.strictObject({
-        name: text(name => checkHostname(name, 'name of an extra host')),
-        address: address('address of an extra host', any),
-      }),
-    )
-    .max(maxEntries)
-    .exactOptional(),
+  extraHosts: list(
+    z.strictObject({
+      name: text(name => checkHostname(name, 'name of an extra host')),
+      address: address('address of an extra host', any),
+    }),
+  ).exactOptional(),
 })
 
 const port = z.int().min(1).max(65535)
@@ -128,10 +125,9 @@ export const connectSpec = z.strictObject({
   ifname: text(name => checkLinkName(name)).exactOptional(),
   aliases: list(text(name => checkObjectName(name, 'alias'))).exactOptional(),
   ports: list(portSpec, maxPorts).exactOptional(),
-  routes: z
-    .array(z.strictObject({ destination: cidr('route'), via: address('next hop', any).exactOptional() }))
-    .max(maxEntries)
-    .exactOptional(),
+  routes: list(
+    z.strictObject({ destination: cidr('route'), via: address('next hop', any).exactOptional() }),
+  ).exactOptional(),
   options: dictionary.exactOptional(),
 })
 

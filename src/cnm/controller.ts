@@ -245,7 +245,7 @@ export class Controller implements Cnm {
   async removeLostContainers(): Promise<void> {
     for (const { id, name } of this.#deps.state.networks())
       await this.#locks.with(networkLock(id), async () => {
-        const network = this.#deps.state.networks().find(candidate => candidate.id === id)
+        const network = this.#deps.state.networkById(id)
         for (const step of network === undefined ? [] : lostContainerSteps(this.#deps, [network])) {
           await step.apply()
           this.#deps.events.emit({ type: 'reconcile', action: 'change', words: step.words })

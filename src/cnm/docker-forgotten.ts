@@ -83,7 +83,7 @@ export class ForgottenByDocker {
     await this.#locks.with('networks', async () => {
       for (const { id } of this.#deps.state.networks().filter(isForgotten))
         await this.#locks.with(networkLock(id), async () => {
-          const network = this.#deps.state.networks().find(each => each.id === id)
+          const network = this.#deps.state.networkById(id)
           if (network === undefined || this.#deps.state.endpointsOfNetwork(id).length > 0) return
           await deleteNetwork(this.#deps, network)
           this.#deps.log.info({ network: network.name }, 'Docker knows nothing of this network: it is removed')

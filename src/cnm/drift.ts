@@ -8,7 +8,7 @@ import type { EndpointDeps } from './endpoints.js'
 import { isPresent } from './membership.js'
 import { insideSteps, linkSteps, tellChange, tellFailure, wantedNetwork } from './reconcile.js'
 import { tellDamage } from './repair.js'
-import type { Network, Sandbox } from './types.js'
+import type { Network } from './types.js'
 
 /** What other programs may have changed, by what it is and then in words: `link br-1 was deleted`. */
 export interface Touches {
@@ -147,7 +147,7 @@ export class Drift {
 
   #repairNetwork(id: string, told: readonly Told[]): Promise<string[]> {
     return this.#locks.with(networkLock(id), async () => {
-      const network = this.#networkOf(id)
+      const network = this.#deps.state.networkById(id)
       const wanted = network && wantedNetwork(this.#deps, network)
       if (wanted === undefined) return []
       const links = new Set(told.flatMap(({ link }) => link ?? []))
@@ -162,7 +162,7 @@ export class Drift {
   #repairSandbox(id: string, told: readonly Told[]): Promise<string[]> {
     const networks = this.#deps.state.endpointsOfSandbox(id).map(({ networkId }) => networkLock(networkId))
     return this.#locks.withAll([sandboxLock(id), ...networks], async () => {
-      const sandbox = this.#sandboxOf(id)
+      const sandbox = this.#deps.state.sandboxById(id)
       // nothing is ours in the namespace of one that is on no network
       if (networks.length === 0 || sandbox === undefined || sandbox.shares !== undefined) return []
       if (!this.#deps.namespaces.exists(sandbox.netns)) return []
@@ -192,17 +192,11 @@ export class Drift {
     return found
   }
 
-  #networkOf(id: string): Network | undefined {
-    return this.#deps.state.networks().find(network => network.id === id)
-  }
-
-  #sandboxOf(id: string): Sandbox | undefined {
-    return this.#deps.state.sandboxes().find(sandbox => sandbox.id === id)
-  }
-
   #nameOf(key: string): string {
     const [kind = '', id = ''] = key.split(':')
-    return kind === 'network' ? `network ${this.#networkOf(id)?.name}` : `sandbox ${this.#sandboxOf(id)?.name}`
+    return kind === 'network'
+      ? `network ${this.#deps.state.networkById(id)?.name}`
+      : `sandbox ${this.#deps.state.sandboxById(id)?.name}`
   }
 }
 

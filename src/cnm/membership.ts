@@ -83,7 +83,7 @@ export async function leaveUnused(deps: CnmDeps, networkId: string): Promise<voi
   const { cluster } = state
   const member = cluster?.member(networkId)
   if (cluster === undefined || member === undefined) return
-  const network = state.networks().find(({ id }) => id === networkId)
+  const network = state.networkById(networkId)
   if (network === undefined || isUsedHere(deps, network)) return
   // what used it is forgotten already
   await cleanUp(deps, `leave network ${network.name}`, async () => {

@@ -86,26 +86,30 @@ export class State {
 
   /** By id, name, or the start of an id that fits only one. */
   network(ref: string): Network {
-    return this.#networkById(ref) ?? find(ref, this.networks(), 'network')
+    return this.networkById(ref) ?? find(ref, this.networks(), 'network')
+  }
+
+  sandboxById(id: string): Sandbox | undefined {
+    return this.#sandboxes.get(id)
   }
 
   sandbox(ref: string): Sandbox {
     return this.#sandboxes.get(ref) ?? find(ref, [...this.#sandboxes.values()], 'sandbox')
   }
 
-  #networkById(id: string): Network | undefined {
+  networkById(id: string): Network | undefined {
     return this.#networks.get(id) ?? this.cluster?.networks().find(network => network.id === id)
   }
 
   /** Undefined: it is a global one that is gone, without this host having been asked. */
   networkOf({ networkId }: Endpoint): Network | undefined {
-    return this.#networkById(networkId)
+    return this.networkById(networkId)
   }
 
   /** The network that Docker knows by this id: its own, or the one that it was attached to with `-o network=NAME`. */
   networkOfDocker(dockerNetworkId: string): Network | undefined {
     return (
-      this.#networkById(dockerNetworkId) ??
+      this.networkById(dockerNetworkId) ??
       this.networks().find(network => network.dockerNetworkIds.includes(dockerNetworkId))
     )
   }

@@ -16,6 +16,7 @@ import { bindingElements, type FilteredNetwork, networkElements } from '../../sr
 import { type Sender, senderElements } from '../../src/firewall/senders.js'
 import { rulesOf } from '../../src/firewall/table.js'
 import { oneOfEach } from '../helpers/firewall-contract.js'
+import { binding } from '../helpers/host-ports-world.js'
 
 const texts = (elements: Element[]): string[] => elements.map(e => `${e.set} ${formatElement(e)}`)
 const textOf = (file: string): string => readFileSync(new URL(`../../src/firewall/${file}`, import.meta.url), 'utf8')
@@ -63,14 +64,6 @@ describe('the elements of a network', () => {
 })
 
 describe('the elements of a published port', () => {
-  const binding: PortBinding = {
-    protocol: 'tcp',
-    hostIp: '0.0.0.0',
-    hostPort: 8080,
-    containerIp: '10.20.0.2',
-    containerPort: 80,
-    size: 1,
-  }
   const six = { hostIp: '::', containerIp: 'fd00::2' }
   it.each<[string, Partial<PortBinding>, string[]]>([
     ['at any address', {}, ['publish4_any 6 . 8080 : 10.20.0.2 . 80']],
@@ -101,7 +94,7 @@ describe('the elements of a published port', () => {
     ['at a link-local address: none, the proxy serves it', { ...six, hostIp: 'fe80::1' }, []],
     ['at its own address: none', { hostIp: '10.20.0.2', hostPort: 80, direct: true, from: ['192.0.2.0/24'] }, []],
   ])('%s', (_, over, want) => {
-    expect(texts(bindingElements({ ...binding, ...over }))).toEqual(want)
+    expect(texts(bindingElements(binding(over)))).toEqual(want)
   })
 })
 
