@@ -17,7 +17,14 @@ export class Floor {
     readonly kernel: Kernel,
     readonly elements: NftElements,
   ) {
-    kernel.apply(linkAdd({ kind: 'bridge', name: 'floor0', up: true, bridge: { forwardDelay: 0, stpState: false } }))
+    kernel.apply(
+      linkAdd({
+        kind: 'bridge',
+        name: 'floor0',
+        up: true,
+        bridge: { forwardDelay: 0, stpState: false, mcastSnooping: false },
+      }),
+    )
     this.#bridge = kernel.link('floor0')!.index
     kernel.apply(addressAdd({ index: this.#bridge, address: '10.86.0.1/16', noDad: true }))
   }

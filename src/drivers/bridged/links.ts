@@ -51,7 +51,9 @@ export function bridgeSteps(
         name,
         mac: macOf(network, shape),
         alias: markOf(network),
-        bridge: { forwardDelay: 0, stpState: false, ...shape.settings },
+        // No snooping: nobody asks who listens to which group, so all multicast goes everywhere anyhow, and with it the kernel
+        // starts timers of all ports whenever one comes or goes.
+        bridge: { forwardDelay: 0, stpState: false, mcastSnooping: false, ...shape.settings },
       }),
     )
     const made = kernel.link(name)

@@ -28,8 +28,8 @@ export const bridgeShapeOf = (network: OverlayNetwork): BridgeShape => ({
     const alone = { address: `${gateway}/${family === 4 ? 32 : 128}`, deprecated: family === 6 }
     return own.length > 0 ? [...own, alone] : [{ address: withPrefixLength(gateway, subnet) }]
   }),
-  // no VLANs: with one, the kernel keeps every forwarding entry twice. No snooping: with flood, all multicast goes everywhere.
-  settings: { vlanDefaultPvid: 0, mcastSnooping: false },
+  // no VLANs: with one, the kernel keeps every forwarding entry twice
+  settings: { vlanDefaultPvid: 0 },
 })
 
 /** What VXLAN puts around a frame (RFC 7348 5): Ethernet 14, VXLAN 8, UDP 8, and IP. */
