@@ -1,5 +1,6 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
 import { type AddressInfo, createServer, isIPv6, type Server, type Socket } from 'node:net'
+import type { Ports } from '../firewall/redirect.js'
 import { type InetAddress, openInetSocket } from '../netlink/inet-socket.js'
 import { close as closeFd } from '../netlink/libc.js'
 import type { Netns } from '../netlink/netns.js'
@@ -23,17 +24,20 @@ export class Listener {
   #open = true
 
   /**
-   * Both sockets are bound when this returns. @param ns where; absent: in the namespace of this process
+   * Both sockets are bound when this returns. @param at one port for both, or each its own; 0: the kernel chooses
+   * @param ns where; absent: in the namespace of this process
    * @throws {ErrnoError} EADDRINUSE, EADDRNOTAVAIL
    */
   constructor(
-    readonly at: InetAddress,
+    at: { address: string; port: number | Ports },
     readonly answer: Answerer,
     ns?: Netns,
   ) {
-    const family = isIPv6(at.address) ? 6 : 4
-    const udp = openInetSocket({ protocol: 'udp', family, at, receiveBytes }, ns)
-    const tcp = this.#openTcp(udp, family, ns)
+    const { address, port } = at
+    const ports = typeof port === 'number' ? { udp: port, tcp: port } : port
+    const family = isIPv6(address) ? 6 : 4
+    const udp = openInetSocket({ protocol: 'udp', family, at: { address, port: ports.udp }, receiveBytes }, ns)
+    const tcp = openTcp(udp, family, { address, port: ports.tcp }, ns)
     this.#udp = createSocket({
       type: family === 6 ? 'udp6' : 'udp4',
       // replies go to addresses, not names: nothing to look up
@@ -51,17 +55,8 @@ export class Listener {
     this.#tcp.unref()
   }
 
-  #openTcp(udp: number, family: 4 | 6, ns?: Netns): number {
-    try {
-      return openInetSocket({ protocol: 'tcp', family, at: this.at }, ns)
-    } catch (error) {
-      closeFd(udp)
-      throw error
-    }
-  }
-
   /** The ports that it has, where the kernel was to choose them (port 0). */
-  get ports(): { udp: number; tcp: number } {
+  get ports(): Ports {
     return { udp: this.#udp.address().port, tcp: (this.#tcp.address() as AddressInfo).port }
   }
 
@@ -117,5 +112,14 @@ export class Listener {
       },
       () => {},
     )
+  }
+}
+
+function openTcp(udp: number, family: 4 | 6, at: InetAddress, ns?: Netns): number {
+  try {
+    return openInetSocket({ protocol: 'tcp', family, at }, ns)
+  } catch (error) {
+    closeFd(udp)
+    throw error
   }
 }

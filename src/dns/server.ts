@@ -2,23 +2,19 @@ import { statSync } from 'node:fs'
 import type { ChangedObjects, NamedWorld, NameService } from '../cnm/names.js'
 import type { Network, Sandbox } from '../cnm/types.js'
 import { messageOf } from '../errors.js'
-import { deleteRedirect, ensureRedirect } from '../firewall/redirect.js'
 import type { Log } from '../log.js'
 import { holds } from '../net/subnets.js'
 import { openInetSocket } from '../netlink/inet-socket.js'
 import { hasCode } from '../netlink/libc.js'
 import { type Netns, openNetns } from '../netlink/netns.js'
 import { Forwarder } from './forward.js'
+import { insideAddress, leaveInside, listenInside, port } from './inside.js'
 import { Listener } from './listener.js'
 import { loopbackState } from './loopback.js'
 import { formatReply, type Query } from './message.js'
 import { type Asker, decide } from './resolver.js'
 import { hostServers } from './upstream.js'
 import { View } from './view.js'
-
-/** Where every sandbox finds its resolver, as containers of Docker do. */
-export const insideAddress = '127.0.0.11'
-const port = 53
 
 /** How often listeners are compared with what is there: namespaces may go and addresses come without our doing. */
 const compareMs = 2_000
@@ -166,16 +162,12 @@ export class NameServer implements NameService {
     if (state === 'taken') this.#tell(`${insideAddress} in sandbox ${sandbox.name}`, 'another resolver answers there')
     if (state !== 'free') return undefined
     const answer = (query: Query) => this.#reply(query, this.#askerInside(identity), this.#forwarderOf(sandbox))
-    const at = { address: insideAddress, port }
-    const listener = new Listener({ ...at, port: 0 }, answer, netns)
     try {
-      ensureRedirect(netns, { ...at, to: listener.ports })
-      return listener
+      return listenInside(netns, answer)
     } catch (error) {
-      listener.close()
       // without nftables in there the port itself is ours, and nobody else in the sandbox may have it
       this.#log.debug({ err: error, sandbox: sandbox.name }, 'port 53 is bound, not redirected')
-      return new Listener(at, answer, netns)
+      return new Listener({ address: insideAddress, port }, answer, netns)
     }
   }
 
@@ -184,7 +176,7 @@ export class NameServer implements NameService {
     try {
       const netns = openNetns(sandbox.netns)
       try {
-        deleteRedirect(netns)
+        leaveInside(netns)
       } finally {
         netns.close()
       }

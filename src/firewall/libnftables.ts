@@ -19,18 +19,6 @@ export function libnftablesRunner(soname = standardName): Runner {
   return { name: 'libnftables', run: async commands => context.run(commands), close: () => context.close() }
 }
 
-/** Run commands in the network namespace in which the calling thread is, and be done with it. Throws like the runner. */
-export function nftHere(commands: string): void {
-  withLowDescriptor(() => {
-    const context = openContext(standardName)
-    try {
-      context.run(commands)
-    } finally {
-      context.close()
-    }
-  })
-}
-
 /**
  * In a namespace, with lists as people read them and a handle after each rule: `nft -a`. Tables with `flags owner` are gone when it
  * is closed, or this process ends. Throws like the runner.
@@ -38,7 +26,13 @@ export function nftHere(commands: string): void {
 export function openNftInside(netns: Netns): Context {
   const context = withLowDescriptor(() => inNetns(netns, () => openContext(standardName, outputHandle)))
   // the library opens its socket anew where a list was interrupted
-  return { run: commands => inNetns(netns, () => context.run(commands)), close: () => context.close() }
+  return {
+    run: commands => inNetns(netns, () => context.run(commands)),
+    close() {
+      context.close()
+      renewReserve()
+    },
+  }
 }
 
 const standardName = 'libnftables.so.1'
@@ -73,7 +67,8 @@ const reserve = (): number[] => Array.from({ length: 8 }, () => openSync('/dev/n
 let reserved = reserve()
 
 function withLowDescriptor<T>(work: () => T): T {
-  if (!reserved.some(fd => fd < selectable))
+  // one for the library, one for the way back from another namespace
+  if (reserved.filter(fd => fd < selectable).length < 2)
     throw unavailable(`no descriptor below ${selectable} is left for libnftables`)
   for (const fd of reserved) closeSync(fd)
   try {
@@ -81,6 +76,12 @@ function withLowDescriptor<T>(work: () => T): T {
   } finally {
     reserved = reserve()
   }
+}
+
+/** A number that was lent for longer is free again: nobody else may have it. */
+function renewReserve(): void {
+  for (const fd of reserved) closeSync(fd)
+  reserved = reserve()
 }
 
 function openContext(soname: string, output = outputJson): Context {

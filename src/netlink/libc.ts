@@ -116,7 +116,9 @@ export const recvfrom = declare<
 export const sendto = declare<
   (fd: number, bytes: Buffer, length: number, flags: number, address: Buffer, addressLength: number) => number
 >('long sendto(int fd, const void *bytes, size_t length, int flags, const void *address, uint32_t addressLength)')
-export const close = declare<(fd: number) => number>('int close(int fd)')
+const closeDefinition = 'int close(int fd)'
+export const close = declare<(fd: number) => number>(closeDefinition)
+export const closeAsync = declareAsync<[fd: number]>(closeDefinition)
 const variadicFcntl = declare<(fd: number, command: number, type: 'int', value: number) => number>(
   'int fcntl(int fd, int command, ...)',
 )

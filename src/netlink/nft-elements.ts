@@ -1,15 +1,13 @@
-import { asciiz, attr, be16, be32, bytes, list, message, nest, struct, table, u8 } from './codec.js'
-import { NetlinkError } from './netlink-error.js'
+import { asciiz, attr, be32, bytes, list, message, nest, table } from './codec.js'
 import { currentNetns } from './netns.js'
+import { applyBatch } from './nft-batch.js'
 import { families, netlinkNetfilter, nfgenmsg, subsystem } from './nftables.js'
 import { nlm, type Request, request } from './request.js'
 import { NetlinkSocket } from './socket.js'
 
-// Transactions on the elements of nftables' sets and maps: linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
+// Transactions on the elements of nftables' sets and maps: linux/netfilter/nf_tables.h.
 
-/** NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END; NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM */
-const batchBegin = 16
-const batchEnd = 17
+/** NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM */
 const newElements = 12
 const deleteElements = 14
 /** NFT_SET_ELEM_INTERVAL_END */
@@ -80,15 +78,6 @@ function* requestsOf({ op, verb, family, table, set, elements }: ElementsChange)
   }
 }
 
-/** Where a batch begins and ends, the number of nftables stands where other messages have that of a resource. */
-const batchHeader = struct([
-  ['family', u8],
-  ['version', u8],
-  ['resource', be16],
-])
-const bracket = (type: number): Request =>
-  request('nft batch', type, 0, batchHeader, { family: 0, version: 0, resource: subsystem >> 8 })
-
 /** Elements of one network namespace's nftables, without libnftables, which reads all tables before it changes one. */
 export class NftElements {
   private constructor(readonly socket: NetlinkSocket) {}
@@ -108,9 +97,10 @@ export class NftElements {
    * there with another value EEXIST. Throws the first NetlinkError; then nothing has changed.
    */
   apply(changes: readonly ElementsChange[]): void {
-    const requests = changes.flatMap(change => [...requestsOf(change)])
-    const [failure] = this.socket.transact([bracket(batchBegin), ...requests, bracket(batchEnd)])
-    if (failure instanceof NetlinkError) throw failure
+    applyBatch(
+      this.socket,
+      changes.flatMap(change => [...requestsOf(change)]),
+    )
   }
 
   close(): void {

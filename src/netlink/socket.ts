@@ -1,7 +1,7 @@
 import { unavailable } from '../errors.js'
 import { debugRequest } from './debug.js'
 import { frameSize, type Incoming, readFrames, socketAddress, writeFrames } from './framing.js'
-import { bind, close, hasCode, ioctl, recv, send, sendAsync, setsockopt, socket } from './libc.js'
+import { bind, close, closeAsync, hasCode, ioctl, recv, send, sendAsync, setsockopt, socket } from './libc.js'
 import { NetlinkError } from './netlink-error.js'
 import { inNetns, Netns } from './netns.js'
 import { nlmAck, nlmDump, nlmRequest, type Request } from './request.js'
@@ -84,6 +84,14 @@ export class NetlinkSocket {
     if (this.#closed) return
     this.#closed = true
     close(this.fd)
+  }
+
+  /** The same off the main thread, where the kernel lets who closes wait. */
+  closeElsewhere(): void {
+    if (this.#closed) return
+    this.#closed = true
+    // nobody can do anything about a failure, and the descriptor is gone all the same
+    closeAsync(this.fd).catch(() => undefined)
   }
 
   /**

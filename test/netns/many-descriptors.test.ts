@@ -1,7 +1,7 @@
 import { closeSync, openSync } from 'node:fs'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { nftHere } from '../../src/firewall/libnftables.js'
-import { inNetns, openNetns } from '../../src/netlink/netns.js'
+import { openNftInside } from '../../src/firewall/libnftables.js'
+import { openNetns } from '../../src/netlink/netns.js'
 import { makeNetns, needRoot, netnsPath, removeNetns, run, sweep } from '../helpers/netns.js'
 
 const prefix = 'tst-many'
@@ -22,7 +22,9 @@ it('libnftables, which cannot use descriptors from 1024 on, works in a process t
   while ((fds.at(-1) ?? 0) < 3000) fds.push(openSync('/dev/null', 'r'))
   for (let i = 0; i < 20; i++) {
     const inside = openNetns(netnsPath(netns))
-    inNetns(inside, () => nftHere(`add table ip many${i}`))
+    const nft = openNftInside(inside)
+    nft.run(`add table ip many${i}`)
+    nft.close()
     inside.close()
     // whatever becomes free is taken by somebody else
     fds.push(openSync('/dev/null', 'r'))
