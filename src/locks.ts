@@ -1,28 +1,60 @@
+interface Queue {
+  /** of the last one who wants the key for himself */
+  alone: Promise<void>
+  /** of those who share it after him */
+  shared: Set<Promise<void>>
+  /** who holds the key, or waits for it */
+  users: number
+}
+
 /** Mutual exclusion by key, first come first served. A key costs nothing while nobody holds it. */
 export class KeyedLock {
-  readonly #tails = new Map<string, Promise<void>>()
+  readonly #queues = new Map<string, Queue>()
 
   /** Run `work` while holding `key`. Not re-entrant: taking a key twice in one call chain never returns. */
-  async with<T>(key: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#tails.get(key)
-    let release!: () => void
-    const mine = new Promise<void>(resolve => {
-      release = resolve
+  with<T>(key: string, work: () => Promise<T>): Promise<T> {
+    return this.#take(key, work, (queue, mine) => {
+      const before = Promise.all([queue.alone, ...queue.shared])
+      queue.alone = mine
+      queue.shared = new Set()
+      return before
     })
-    this.#tails.set(key, mine)
-    try {
-      await before
-      return await work()
-    } finally {
-      release()
-      if (this.#tails.get(key) === mine) this.#tails.delete(key)
-    }
+  }
+
+  /** The same beside others who share the key: nobody else has it meanwhile, and whoever came before goes first. */
+  shared<T>(key: string, work: () => Promise<T>): Promise<T> {
+    return this.#take(key, work, (queue, mine) => {
+      queue.shared.add(mine)
+      return queue.alone
+    })
   }
 
   /** Hold several keys at once, always taken in the same order so that two callers cannot wait for each other. */
   withAll<T>(keys: readonly string[], work: () => Promise<T>): Promise<T> {
     const [first, ...rest] = [...new Set(keys)].sort()
     return first === undefined ? work() : this.with(first, () => this.withAll(rest, work))
+  }
+
+  async #take<T>(
+    key: string,
+    work: () => Promise<T>,
+    enqueue: (queue: Queue, mine: Promise<void>) => Promise<unknown>,
+  ): Promise<T> {
+    const queue = this.#queues.get(key) ?? { alone: Promise.resolve(), shared: new Set(), users: 0 }
+    this.#queues.set(key, queue)
+    queue.users++
+    let release!: () => void
+    const mine = new Promise<void>(resolve => {
+      release = resolve
+    })
+    try {
+      await enqueue(queue, mine)
+      return await work()
+    } finally {
+      release()
+      queue.shared.delete(mine)
+      if (--queue.users === 0) this.#queues.delete(key)
+    }
   }
 }
 

@@ -13,7 +13,7 @@ import { Drift } from './drift.js'
 import { connect, type EndpointDeps, endpointView, forgetEndpoint, removeEndpoint, rewire } from './endpoints.js'
 import { bridgesHere, disconnectPeer, networkView, ownSandbox, verifyOverlay, wholeNetworkView } from './hosts.js'
 import { inspect } from './inspect.js'
-import { leaveUnused } from './membership.js'
+import { leaveUnlocked, leaveUnused } from './membership.js'
 import type { DockerNames } from './names.js'
 import { createNetwork, deleteNetwork, isUnused } from './networks.js'
 import { Publications } from './publications.js'
@@ -161,15 +161,17 @@ export class Controller implements Cnm {
     })
   }
 
-  /** The network is locked while the endpoint is forgotten, not while the kernel deletes its link. The caller holds the sandbox's lock. */
+  /**
+   * The network is locked while the endpoint is forgotten, beside others who forget theirs, not while the kernel deletes its link.
+   * The caller holds the sandbox's lock.
+   */
   async #removeEndpoint(endpoint: Endpoint, { wait = true } = {}): Promise<void> {
     const { networkId } = endpoint
     const forget = () => forgetEndpoint(this.#deps, this.#deps.state.networkOf(endpoint), endpoint)
-    const leaving = await this.#locks.with(networkLock(networkId), forget)
+    const leaving = await this.#locks.shared(networkLock(networkId), forget)
     await leaving.gone()
     // neither fails for anybody
-    const leave = () => this.#locks.with(networkLock(networkId), () => leaveUnused(this.#deps, networkId))
-    const rest = leaving.ended().then(leave)
+    const rest = leaving.ended().then(() => leaveUnlocked(this.#deps, this.#locks, networkId))
     if (wait) await rest
   }
 

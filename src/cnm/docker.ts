@@ -11,7 +11,7 @@ import { createDockerNetwork, deleteDockerNetwork } from './docker-networks.js'
 import { isAny, isDockers, publishContainer, unpublishContainer } from './docker-ports.js'
 import { givenOptions } from './endpoint-options.js'
 import { type EndpointDeps, forgetEndpoint, hostLinkName, releaseAddresses, removeEndpoint } from './endpoints.js'
-import { leaveUnused, takePart } from './membership.js'
+import { leaveUnlocked, takePart } from './membership.js'
 import { asksInternal, subnetOf } from './networks.js'
 import type {
   DockerAddressRequest,
@@ -110,7 +110,7 @@ export class Docker implements DockerDoor {
       return async () => {
         await leaving.gone()
         await leaving.ended()
-        await this.#locks.with(lockOf(network), () => leaveUnused(this.#deps, network.id))
+        await leaveUnlocked(this.#deps, this.#locks, network.id)
       }
     })
     await rest?.()

@@ -83,12 +83,18 @@ export async function forgetEndpoint(
   }
   const driver = deps.drivers.get(network.driver)
   const wiring = wiringOf(deps, endpoint)
+  const releases = addressesOf(network, endpoint).map(({ poolId, address }) =>
+    deps.ipam.startRelease(poolId, address, endpoint.id),
+  )
   await withUndo(async undo => {
     undo.add(`publish the ports of ${endpoint.name} again`, () =>
       driver.republish?.(network, endpoint, endpoint.bindings),
     )
     await driver.revoke?.(network, endpoint, endpoint.bindings)
-    await deps.state.deleteEndpoint(endpoint)
+    await deps.state.deleteEndpoint(
+      endpoint,
+      releases.flatMap(({ parts }) => parts),
+    )
   })
   const what = `of endpoint ${endpoint.name} of network ${network.name}`
   let first: Promise<void> | undefined = driver.deleteEndpoint(network, wiring)
@@ -102,7 +108,7 @@ export async function forgetEndpoint(
     async gone() {
       await cleanUp(deps, `delete the link ${what}`, linkIsGone)
       // not before nobody has the address any more: it would be in use twice
-      await cleanUp(deps, `release the addresses ${what}`, () => releaseAddresses(deps, network, endpoint))
+      for (const release of releases) await cleanUp(deps, `release the addresses ${what}`, () => release.free())
     },
     ended: async () => await driver.endFlows?.(network, endpoint.bindings),
   }
@@ -114,13 +120,18 @@ export async function removeEndpoint(deps: EndpointDeps, network: Network, endpo
   await leaving.ended()
 }
 
+export async function releaseAddresses({ ipam }: CnmDeps, network: Network, endpoint: Endpoint): Promise<void> {
+  for (const { poolId, address } of addressesOf(network, endpoint))
+    await ipam.releaseAddress(poolId, address, endpoint.id)
+}
+
 /** What dockerd asked our IPAM for it releases itself, after the endpoint is gone: until then nobody else may get it. */
-export async function releaseAddresses(deps: CnmDeps, network: Network, endpoint: Endpoint): Promise<void> {
-  for (const cidr of endpoint.addresses) {
+function addressesOf(network: Network, { createdBy, addresses }: Endpoint): { poolId: string; address: string }[] {
+  return addresses.flatMap(cidr => {
     const subnet = subnetOf(network, cidr)
-    if (subnet === undefined || (endpoint.createdBy === 'docker' && subnet.assignedBy === 'tsnet')) continue
-    await deps.ipam.releaseAddress(subnet.poolId, addressOf(cidr), endpoint.id)
-  }
+    if (subnet === undefined || (createdBy === 'docker' && subnet.assignedBy === 'tsnet')) return []
+    return [{ poolId: subnet.poolId, address: addressOf(cidr) }]
+  })
 }
 
 /**

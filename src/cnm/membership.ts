@@ -1,9 +1,10 @@
 import { invalid } from '../errors.js'
+import type { KeyedLock } from '../locks.js'
 import { hostMacOf } from '../names.js'
 import { addressOf, withPrefixLength } from '../net/subnets.js'
 import type { Undo } from '../undo.js'
 import type { Cluster } from './cluster.js'
-import { type CnmDeps, clusterOf } from './deps.js'
+import { type CnmDeps, clusterOf, networkLock } from './deps.js'
 import { cleanUp } from './leftovers.js'
 import { othersOf, subnetOf } from './networks.js'
 import type { Member, Network } from './types.js'
@@ -94,6 +95,12 @@ export async function leaveUnused(deps: CnmDeps, networkId: string): Promise<voi
       if (subnet !== undefined) await ipam.releaseAddress(subnet.poolId, addressOf(cidr), memberOwner(cluster.host))
     }
   })
+}
+
+/** The same for who does not hold the lock, and need not take it where this host is no member of anything. */
+export async function leaveUnlocked(deps: CnmDeps, locks: KeyedLock, networkId: string): Promise<void> {
+  if (deps.state.cluster?.member(networkId) === undefined) return
+  await locks.with(networkLock(networkId), () => leaveUnused(deps, networkId))
 }
 
 /** Let a Docker network of this host stand for a global network. */

@@ -228,12 +228,7 @@ export class State {
         undo.add(`tell other hosts of endpoint ${after.name} again`, () => this.#tellOthers(after, before))
       }
       const puts = endpoints.map(endpoint => put(key.endpoint(endpoint), endpoint))
-      const operations = [...puts, ...this.#keptPorts.operations(livePorts), ...parts.flatMap(part => part.operations)]
-      const revision = await this.store.txn(
-        parts.flatMap(part => part.conditions()),
-        operations,
-      )
-      for (const part of parts) part.done(revision)
+      await this.#write([...puts, ...this.#keptPorts.operations(livePorts)], parts)
     })
     this.#keptPorts.commit(livePorts)
     for (const { before, after } of changes) {
@@ -250,9 +245,9 @@ export class State {
     return this.#keptPorts.of(networkId, name)
   }
 
-  async deleteEndpoint(endpoint: Endpoint): Promise<void> {
+  async deleteEndpoint(endpoint: Endpoint, parts: readonly TxnPart[] = []): Promise<void> {
     const before = this.#endpoints.get(endpoint.id)
-    await this.store.txn([], [del(key.endpoint(endpoint))])
+    await this.#write([del(key.endpoint(endpoint))], parts)
     this.#endpoints.delete(endpoint.id)
     this.#endpointChanged(before, undefined)
     await this.#tellOthers(before, undefined)
@@ -304,6 +299,13 @@ export class State {
   /** Chosen before they are sorted: a connect asks for one sandbox's and has no use for the order of all the others. */
   #oldestFirst(chosen: (endpoint: Endpoint) => boolean): Endpoint[] {
     return [...this.#endpoints.values()].filter(chosen).sort(byAge)
+  }
+
+  /** One transaction with what others have to write. */
+  async #write(operations: readonly Operation[], parts: readonly TxnPart[]): Promise<void> {
+    const conditions = parts.flatMap(part => part.conditions())
+    const revision = await this.store.txn(conditions, [...operations, ...parts.flatMap(part => part.operations)])
+    for (const part of parts) part.done(revision)
   }
 
   #create(taken: string, entries: [string, unknown][], done: string[] = []): Promise<void> {

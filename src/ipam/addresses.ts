@@ -2,7 +2,7 @@ import { invalid } from '../errors.js'
 import type { ClusterIpam } from './cluster.js'
 import type { Ipam } from './ipam.js'
 import { overlap, overlapping, samePool, toTaken } from './pools.js'
-import type { Addresses, AddressSpec, Allocation, Pool, PoolAdoption, PoolSpec } from './types.js'
+import type { Addresses, AddressSpec, Allocation, Pool, PoolAdoption, PoolSpec, Release } from './types.js'
 
 /**
  * Address management of both scopes as one: each pool's calls go where the pool is. No subnet is given out in one scope
@@ -52,6 +52,10 @@ export class AllAddresses implements Addresses {
 
   async releaseAddress(poolId: string, address: string, onlyIfOwner?: string): Promise<void> {
     await this.#of(poolId).releaseAddress(poolId, address, onlyIfOwner)
+  }
+
+  startRelease(poolId: string, address: string, owner: string): Release {
+    return this.#of(poolId).startRelease(poolId, address, owner)
   }
 
   pools(): Pool[] {

@@ -6,7 +6,7 @@ import { ClusterPools } from './cluster-pools.js'
 import { type ClusterAllocation, type ClusterIpamDeps, type GlobalNetwork, poolsOf } from './cluster-records.js'
 import { Journal } from './journal.js'
 import { addressKey, addressPrefix } from './records.js'
-import type { Addresses, AddressSpec, Allocation, LostAddress, Pool, PoolAdoption, PoolSpec } from './types.js'
+import type { Addresses, AddressSpec, Allocation, LostAddress, Pool, PoolAdoption, PoolSpec, Release } from './types.js'
 
 export type { ClusterIpamDeps, GlobalNetwork } from './cluster-records.js'
 
@@ -80,6 +80,11 @@ export class ClusterIpam implements Addresses {
 
   releaseAddress(poolId: string, address: string, onlyIfOwner?: string): Promise<void> {
     return this.#addresses.release(poolId, address, onlyIfOwner)
+  }
+
+  /** The store in which it is somebody's is not the one that forgets the owner. */
+  startRelease(poolId: string, address: string, owner: string): Release {
+    return { parts: [], free: () => this.releaseAddress(poolId, address, owner) }
   }
 
   pools(): Pool[] {

@@ -13,7 +13,7 @@ import {
 import { allocation, dockerOwner, type Held, nameOwner, PoolBook, siblingOf } from './book.js'
 import { type DefaultPool, defaultPools, noPool, overlap, planPool, samePool } from './pools.js'
 import { addressKey, deletePool, guardKey, loadBooks, poolKey, rememberName } from './records.js'
-import type { Addresses, AddressSpec, Allocation, Pool, PoolAdoption, PoolSpec } from './types.js'
+import type { Addresses, AddressSpec, Allocation, Pool, PoolAdoption, PoolSpec, Release } from './types.js'
 
 export { dockerOwner } from './book.js'
 export type { Addresses, AddressSpec, Allocation, Pool, PoolSpec } from './types.js'
@@ -142,6 +142,25 @@ export class Ipam implements Addresses {
       await this.#store.txn([{ key, revision: holder.revision }], [del(key), ...rememberName(book, holder)])
       book.release(value, this.#now())
     })
+  }
+
+  startRelease(poolId: string, address: string, owner: string): Release {
+    const book = this.#books.get(poolId)
+    const holder = book?.held.get(book.parse(address))
+    if (book === undefined || holder?.owner !== owner || holder.revision === 0)
+      return { parts: [], free: () => this.releaseAddress(poolId, address, owner) }
+    const key = addressKey(poolId, holder.address)
+    const part: TxnPart = {
+      conditions: () => [{ key, revision: holder.revision }],
+      operations: [del(key), ...rememberName(book, holder)],
+      done: () => undefined,
+    }
+    return {
+      parts: [part],
+      free: async () => {
+        if (book.held.get(holder.value) === holder) book.release(holder.value, this.#now())
+      },
+    }
   }
 
   /** In the order in which they came. */

@@ -75,6 +75,14 @@ export interface AddressSpec {
   parts?: TxnPart[]
 }
 
+/** An address on its way back. */
+export interface Release {
+  /** for the caller's own transaction: after that the address is nobody's in the store */
+  parts: readonly TxnPart[]
+  /** Nobody uses it any more, so others may have it. After the transaction only. */
+  free(): Promise<void>
+}
+
 /** Who has a pool from now on. */
 export interface PoolAdoption {
   owner: string
@@ -114,6 +122,8 @@ export interface Addresses {
    * A name that it was requested by remembers it.
    */
   releaseAddress(poolId: string, address: string, onlyIfOwner?: string): Promise<void>
+  /** The same in two steps, for an owner who is forgotten in the same transaction and goes on using the address for a moment. */
+  startRelease(poolId: string, address: string, owner: string): Release
   /** Global ones only while the cluster's store answers: without it nobody can say which of them are in use. */
   pools(): Pool[]
   pool(id: string): Pool | undefined

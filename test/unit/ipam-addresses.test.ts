@@ -226,3 +226,45 @@ describe("an address for the caller's own transaction", () => {
     )
   })
 })
+
+describe('an address whose owner is forgotten while he still uses it', () => {
+  const write = (store: MemoryStore, parts: readonly TxnPart[]) =>
+    store.txn(
+      parts.flatMap(part => part.conditions()),
+      parts.flatMap(part => part.operations),
+    )
+
+  test("is nobody's in the store from the caller's transaction on, and nobody else's here until it is free", async () => {
+    const store = new MemoryStore()
+    const ipam = await start({ store })
+    const { id } = await lab(ipam)
+    await ipam.requestAddress(id, { ...box, address: '10.30.0.7', name: 'box' })
+    const release = ipam.startRelease(id, '10.30.0.7', box.owner)
+    expect((await store.list('ipam/address/')).entries).toHaveLength(1)
+    await write(store, release.parts)
+    expect((await store.list('ipam/address/')).entries).toEqual([])
+    const other = { owner: 'e2', address: '10.30.0.7' }
+    expect(await refusal(ipam.requestAddress(id, other))).toMatchObject({ kind: 'Conflict' })
+    await release.free()
+    expect(await ipam.requestAddress(id, { owner: 'e2', name: 'box' })).toBe('10.30.0.7/24')
+    // late, or twice, it takes nothing from who has it now
+    await release.free()
+    expect(ipam.addresses(id)).toEqual([{ address: '10.30.0.7', owner: 'e2', name: 'box' }])
+  })
+
+  test("of anybody else's, nothing is written and nothing given back", async () => {
+    const store = new MemoryStore()
+    const ipam = await start({ store })
+    const { id } = await lab(ipam)
+    await ipam.requestAddress(id, { ...box, address: '10.30.0.7' })
+    for (const [pool, owner] of [
+      [id, 'e2'],
+      ['gone', box.owner],
+    ] as const) {
+      const release = ipam.startRelease(pool, '10.30.0.7', owner)
+      expect(release.parts).toEqual([])
+      await release.free()
+    }
+    expect(ipam.addresses(id)).toEqual([{ ...box, address: '10.30.0.7' }])
+  })
+})

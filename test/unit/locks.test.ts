@@ -33,6 +33,37 @@ describe('KeyedLock', () => {
     expect(await locks.with('a', async () => 'in')).toBe('in')
   })
 
+  it('lets those who share a key in together, and whoever wants it for himself alone, in the order in which they came', async () => {
+    const locks = new KeyedLock()
+    const log: string[] = []
+    const work = (name: string) => async () => {
+      log.push(`${name} in`)
+      await sleep(5)
+      log.push(`${name} out`)
+    }
+    await Promise.all([
+      locks.shared('net', work('a')),
+      locks.shared('net', work('b')),
+      locks.with('net', work('alone')),
+      locks.shared('net', work('c')),
+      locks.with('net', work('last')),
+    ])
+    const inOut = (...names: string[]) => [...names.map(name => `${name} in`), ...names.map(name => `${name} out`)]
+    expect(log).toEqual([...inOut('a', 'b'), ...inOut('alone'), ...inOut('c'), ...inOut('last')])
+  })
+
+  it('does not let who shares a key overtake its only holder', async () => {
+    const locks = new KeyedLock()
+    let alone = false
+    const holder = locks.with('net', async () => {
+      alone = true
+      await sleep(5)
+      alone = false
+    })
+    await locks.shared('net', async () => expect(alone).toBe(false))
+    await holder
+  })
+
   it('takes several keys without deadlock whatever order they are named in, and a key named twice once', async () => {
     const locks = new KeyedLock()
     let running = 0
