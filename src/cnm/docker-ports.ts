@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { messageOf } from '../errors.js'
 import { formatPortSpec, parsePortSpec, specOf } from '../ports/spec.js'
 import { withUndo } from '../undo.js'
@@ -44,7 +45,10 @@ export async function publishContainer(
 export const isDockers = (binding: PortBinding): boolean => binding.live === undefined
 export const isAny = (): boolean => true
 
-/** End the bindings that `which` chooses. */
+/** The kernel looks for flows on a core for this long; by then dockerd waits for an interface to move, not for us. */
+const endFlowsAfterMs = 10
+
+/** End the bindings that `which` chooses; what is so already is not written. */
 export async function unpublishContainer(
   deps: EndpointDeps,
   network: Network,
@@ -55,12 +59,12 @@ export async function unpublishContainer(
   const driver = deps.drivers.get(network.driver)
   const ended = endpoint.bindings.filter(which)
   const updated = { ...endpoint, ports: [], bindings: endpoint.bindings.filter(b => !which(b)), ...change }
+  if (isDeepStrictEqual(updated, endpoint)) return endpoint
   return await withUndo(async undo => {
     undo.add('publish the ports again', () => driver.republish?.(network, endpoint, ended))
     await driver.revoke?.(network, endpoint, ended)
     await deps.state.putEndpoint(updated)
-    // dockerd has more to do until it says that the container is gone
-    void driver.endFlows?.(network, ended)
+    if (ended.length > 0) setTimeout(() => void driver.endFlows?.(network, ended), endFlowsAfterMs)
     return updated
   })
 }

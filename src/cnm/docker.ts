@@ -2,6 +2,7 @@ import { conflict, invalid, kindOf, messageOf, notFound } from '../errors.js'
 import type { KeyedLock } from '../locks.js'
 import { randomMac, shortId } from '../names.js'
 import { addressOf } from '../net/subnets.js'
+import type { TxnPart } from '../store/store.js'
 import { withUndo } from '../undo.js'
 import type { DockerDoor } from './cnm.js'
 import { dockerPlaceholder, networkLock } from './deps.js'
@@ -90,16 +91,17 @@ export class Docker implements DockerDoor {
       createdAt: new Date().toISOString(),
     }
     return withUndo(async undo => {
+      const parts: TxnPart[] = []
       for (const cidr of spec.addresses) {
         const subnet = subnetOf(network, cidr)
         if (subnet === undefined) throw invalid(`address ${cidr} is in no subnet of network ${network.name}`)
         // either dockerd asked our IPAM for it a moment ago, or chose it itself and ours must not have given it away
-        await ipam.claim(subnet.poolId, addressOf(cidr), endpoint.id, `endpoint ${name}`).catch(error => {
+        await ipam.claim(subnet.poolId, addressOf(cidr), endpoint.id, `endpoint ${name}`, parts).catch(error => {
           throw network.scope === 'global' && subnet.assignedBy === 'docker' ? withAdvice(error) : error
         })
         undo.add(`release ${cidr}`, () => releaseAddresses(this.#deps, network, endpoint))
       }
-      await state.putEndpoint(endpoint)
+      await state.putEndpoint(endpoint, parts)
       return endpoint
     })
   }

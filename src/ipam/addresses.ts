@@ -1,4 +1,5 @@
 import { invalid } from '../errors.js'
+import type { TxnPart } from '../store/store.js'
 import type { ClusterIpam } from './cluster.js'
 import type { Ipam } from './ipam.js'
 import { overlap, overlapping, samePool, toTaken } from './pools.js'
@@ -46,8 +47,8 @@ export class AllAddresses implements Addresses {
     return await this.#of(poolId).requestAddress(poolId, spec)
   }
 
-  async claim(poolId: string, address: string, newOwner: string, ownerName?: string): Promise<void> {
-    await this.#of(poolId).claim(poolId, address, newOwner, ownerName)
+  async claim(poolId: string, address: string, newOwner: string, ownerName?: string, parts?: TxnPart[]): Promise<void> {
+    await this.#of(poolId).claim(poolId, address, newOwner, ownerName, parts)
   }
 
   async releaseAddress(poolId: string, address: string, onlyIfOwner?: string): Promise<void> {

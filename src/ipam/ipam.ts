@@ -116,18 +116,26 @@ export class Ipam implements Addresses {
     }
   }
 
-  async claim(poolId: string, address: string, newOwner: string, ownerName?: string): Promise<void> {
+  async claim(poolId: string, address: string, newOwner: string, ownerName?: string, parts?: TxnPart[]): Promise<void> {
     const book = this.#book(poolId)
     const value = book.parse(address)
     await this.#withAddress(book, value, async () => {
       const holder = book.held.get(value)
       const wanted = allocation({ address: book.format(value), owner: newOwner, ownerName, name: holder?.name })
-      if (!holder) return this.#write(book, book.take(value, wanted))
+      if (!holder) {
+        const held = book.take(value, wanted)
+        return parts === undefined ? this.#write(book, held) : void parts.push(partOf(book, held))
+      }
       if (holder.owner !== dockerOwner && holder.owner !== newOwner)
         throw conflict(`address ${holder.address} is already used by ${nameOwner(holder)}`)
       const key = addressKey(poolId, holder.address)
-      const revision = await this.#store.txn([{ key, revision: holder.revision }], [put(key, wanted)])
-      book.held.set(value, { ...wanted, value, revision })
+      const part: TxnPart = {
+        conditions: () => [{ key, revision: holder.revision }],
+        operations: [put(key, wanted)],
+        done: revision => void book.held.set(value, { ...wanted, value, revision }),
+      }
+      if (parts !== undefined) parts.push(part)
+      else part.done(await this.#store.txn(part.conditions(), part.operations))
     })
   }
 

@@ -113,10 +113,10 @@ export interface Addresses {
    */
   requestAddress(poolId: string, spec: AddressSpec): Promise<string>
   /**
-   * Make `newOwner` the owner of an address that is free or that Docker asked for. Repeating it is fine.
+   * Make `newOwner` the owner of an address that is free or that Docker asked for. Repeating it is fine. `parts`: see AddressSpec.
    * @throws {NetError} as requestAddress; Conflict when it is anybody else's
    */
-  claim(poolId: string, address: string, newOwner: string, ownerName?: string): Promise<void>
+  claim(poolId: string, address: string, newOwner: string, ownerName?: string, parts?: TxnPart[]): Promise<void>
   /**
    * Give an address back. Absent addresses and unknown pools are fine. With `onlyIfOwner` an address of anybody else is left alone.
    * A name that it was requested by remembers it.

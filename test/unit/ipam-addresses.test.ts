@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import type { Ipam } from '../../src/ipam/ipam.js'
 import { MemoryStore } from '../../src/store/memory.js'
 import type { TxnPart } from '../../src/store/store.js'
 import { box, lab, refusal, start } from '../helpers/ipam.js'
@@ -209,6 +210,28 @@ describe("an address for the caller's own transaction", () => {
     ).toEqual([box.owner, 'e2'])
     const again = await start({ store })
     expect(again.addresses(id)).toEqual(ipam.addresses(id))
+  })
+
+  test.each([
+    ['that is free', async () => undefined],
+    [
+      'that Docker asked for',
+      (ipam: Ipam, id: string) => ipam.requestAddress(id, { owner: 'docker', address: '10.30.0.2' }),
+    ],
+  ])('%s is claimed with it, and by nobody else before', async (_, prepare) => {
+    const store = new MemoryStore()
+    const ipam = await start({ store })
+    const { id } = await lab(ipam)
+    await prepare(ipam, id)
+    const before = ipam.addresses(id)
+    const parts: TxnPart[] = []
+    await ipam.claim(id, '10.30.0.2', 'e1', 'endpoint box', parts)
+    expect(ipam.addresses(id)).toEqual(before)
+    const [part] = parts
+    part?.done(await store.txn(part.conditions(), part.operations))
+    expect(ipam.addresses(id)).toMatchObject([{ address: '10.30.0.2', owner: 'e1', ownerName: 'endpoint box' }])
+    expect(await refusal(ipam.claim(id, '10.30.0.2', 'e2'))).toMatchObject({ kind: 'Conflict' })
+    expect((await start({ store })).addresses(id)).toEqual(ipam.addresses(id))
   })
 
   test('that does not come to it is released, and cannot be written once its pool has gone', async () => {
