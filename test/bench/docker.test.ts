@@ -1,78 +1,101 @@
-import { afterAll, beforeAll, test } from 'vitest'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, test } from 'vitest'
 import { reportMissing, reportPeers, reportRatio, timed } from '../helpers/bench.js'
 import { Host } from '../helpers/host.js'
 import { image } from '../helpers/image.js'
+import { repo, until } from '../helpers/machine.js'
 
-// What dockerd's commands take on a network of tsnet and on one of Docker's own bridges, by turns, with one dockerd.
+// What dockerd's commands take on a network of tsnet, on one of Docker's own bridges, and on one of a plugin that does nothing but
+// make links, by turns, with one dockerd; once with that of this Debian and once with the newest of Debian.
 
-const turns = Number(process.env.TSNET_BENCH_TURNS ?? 12)
+const turns = Number(process.env.TSNET_BENCH_TURNS ?? 15)
 const ports = 500
-const networks = { tsnet: 'ours', "Docker's bridge": 'theirs' } as const
+const [tsnet, bridge, links] = ['tsnet', "Docker's bridge", 'a plugin of links alone'] as const
+const networks = { [tsnet]: 'ours', [bridge]: 'theirs', [links]: 'bare' } as const
 type Who = keyof typeof networks
+const everybody: readonly Who[] = [tsnet, bridge, links]
 
-let host: Host
-
-beforeAll(async () => {
-  host = await Host.startWithDocker()
-  host.docker('network', 'create', '-d', 'tsnet', '--subnet', '10.82.0.0/16', networks.tsnet)
-  host.docker('network', 'create', '--subnet', '10.83.0.0/16', networks["Docker's bridge"])
-}, 300_000)
-afterAll(() => host?.stop())
-
-/** Both by turns, the first of each turn by turns too; a list of milliseconds each. */
-async function byTurns(count: number, work: (who: Who, turn: number) => Promise<number>) {
-  const times: Record<Who, number[]> = { tsnet: [], "Docker's bridge": [] }
-  for (let i = 0; i < count; i++) {
-    const order: Who[] = ['tsnet', "Docker's bridge"]
-    for (const who of i % 2 === 0 ? order : order.reverse()) times[who].push(await work(who, i))
-  }
-  return times
-}
-
-function both(what: string, times: Record<Who, number[]>, atMost: number): void {
-  reportPeers('docker', what, 'ms', times)
-  reportRatio('docker', `${what}: tsnet against Docker's bridge`, times.tsnet, times["Docker's bridge"], { atMost })
-}
+/** Where scripts/bench puts another Debian, and how `dockerdOf` is told of one. */
+const newest = '/var/cache/tsnet-test/sid'
 
 const sleeper = ['sleep', '1000']
 
-test('docker run --rm -p', async () => {
-  const times = await byTurns(turns, who =>
-    timed(() => host.docker('run', '--rm', '-p', '8080:80', '--network', networks[who], image, 'true')),
-  )
-  both('docker run --rm -p', times, 0.8)
-})
+if (!existsSync(newest))
+  test('the newest dockerd', () => reportMissing('docker', 'dockerd 28.5', `not measured: there is no ${newest}`))
 
-test('docker network connect and disconnect', async () => {
-  host.docker('run', '-d', '--name', 'stays', '--network', 'none', image, ...sleeper)
-  // a container of the network none cannot be connected to another one
-  host.docker('network', 'disconnect', 'none', 'stays')
-  const disconnects: Record<Who, number[]> = { tsnet: [], "Docker's bridge": [] }
-  const connects = await byTurns(turns, async who => {
-    const ms = await timed(() => host.docker('network', 'connect', networks[who], 'stays'))
-    disconnects[who].push(await timed(() => host.docker('network', 'disconnect', networks[who], 'stays')))
-    return ms
+describe.each(['', newest].filter(debian => debian === '' || existsSync(debian)))('dockerd of Debian %j', debian => {
+  let host: Host
+  let which: string
+
+  beforeAll(async () => {
+    process.env.TSNET_TEST_DEBIAN = debian
+    host = await Host.startWithDocker()
+    const version = host.docker('version', '--format', '{{.Server.Version}}')
+    which = `dockerd ${version.split('.').slice(0, 2).join('.')}`
+    reportMissing('docker', which, version)
+    const plugin = '/run/docker/plugins/bare.sock'
+    await host.serve('bare', process.execPath, join(repo, 'test/helpers/bare-plugin.mjs'), plugin)
+    await until('the bare plugin', () => host.tryRun('socat', '/dev/null', `UNIX-CONNECT:${plugin}`).status === 0)
+    const drivers = { [tsnet]: 'tsnet', [bridge]: 'bridge', [links]: 'bare' }
+    for (const [i, who] of everybody.entries())
+      host.docker('network', 'create', '-d', drivers[who], '--subnet', `10.${82 + i}.0.0/16`, networks[who])
+  }, 300_000)
+  afterAll(() => host?.stop())
+
+  function compare(what: string, times: Readonly<Record<string, readonly number[]>>, atMost: number): void {
+    reportPeers('docker', `${what}, ${which}`, 'ms', times)
+    reportRatio('docker', `${what}, ${which}: tsnet against Docker's bridge`, times[tsnet]!, times[bridge]!, { atMost })
+    if (times[links] !== undefined)
+      reportRatio('docker', `${what}, ${which}: ${links} against Docker's bridge`, times[links], times[bridge]!)
+  }
+
+  test('docker run --rm -p', async () => {
+    const times = await byTurns(turns, everybody, who =>
+      timed(() => host.docker('run', '--rm', '-p', '8080:80', '--network', networks[who], image, 'true')),
+    )
+    compare('docker run --rm -p', times, 0.8)
   })
-  host.docker('rm', '-f', 'stays')
-  both('docker network connect', connects, 0.4)
-  both('docker network disconnect', disconnects, 0.6)
-})
 
-test(`docker run and rm -f with ${ports} published ports`, async () => {
-  const removes: Record<Who, number[]> = { tsnet: [], "Docker's bridge": [] }
-  const range = `20000-${20000 + ports - 1}`
-  // one turn is half a minute of Docker's bridge
-  const runs = await byTurns(1, async who => {
-    const argv = ['run', '-d', '--name', 'many', '-p', `${range}:${range}`, '--network', networks[who]]
-    const ms = await timed(() => host.docker(...argv, image, ...sleeper))
-    removes[who].push(await timed(() => host.docker('rm', '-f', 'many')))
-    return ms
+  test('docker network connect and disconnect', async () => {
+    host.docker('run', '-d', '--name', 'stays', '--network', 'none', image, ...sleeper)
+    // a container of the network none cannot be connected to another one
+    host.docker('network', 'disconnect', 'none', 'stays')
+    const disconnects: Record<string, number[]> = Object.fromEntries(everybody.map(who => [who, []]))
+    const asking: number[] = []
+    const connects = await byTurns(turns, everybody, async (who, turn) => {
+      const ms = await timed(() => host.docker('network', 'connect', networks[who], 'stays'))
+      disconnects[who]!.push(await timed(() => host.docker('network', 'disconnect', networks[who], 'stays')))
+      if (asking.length === turn) asking.push(await timed(() => host.docker('network', 'inspect', 'none')))
+      return ms
+    })
+    host.docker('rm', '-f', 'stays')
+    compare('docker network connect', { ...connects, 'docker network inspect': asking }, 0.4)
+    compare('docker network disconnect', disconnects, 0.6)
   })
-  both(`docker run -p with ${ports} ports`, runs, 0.05)
-  both(`docker rm -f with ${ports} ports`, removes, 0.05)
+
+  test(`docker run and rm -f with ${ports} published ports`, async () => {
+    const removes: Record<string, number[]> = { [tsnet]: [], [bridge]: [] }
+    const range = `20000-${20000 + ports - 1}`
+    // one turn is half a minute of Docker's bridge
+    const runs = await byTurns(1, [tsnet, bridge], async who => {
+      const argv = ['run', '-d', '--name', 'many', '-p', `${range}:${range}`, '--network', networks[who]]
+      const ms = await timed(() => host.docker(...argv, image, ...sleeper))
+      removes[who]!.push(await timed(() => host.docker('rm', '-f', 'many')))
+      return ms
+    })
+    compare(`docker run -p with ${ports} ports`, runs, 0.05)
+    compare(`docker rm -f with ${ports} ports`, removes, 0.05)
+  })
 })
 
-test('which dockerd it is', () => {
-  reportMissing('docker', 'dockerd', host.docker('version', '--format', '{{.Server.Version}}'))
-  reportMissing('docker', 'dockerd 28.5', 'not measured: this release of Debian has no package of it')
-})
+/** All by turns, the first of each turn by turns too; a list of milliseconds each. */
+async function byTurns(count: number, all: readonly Who[], work: (who: Who, turn: number) => Promise<number>) {
+  const times: Record<string, number[]> = Object.fromEntries(all.map(who => [who, []]))
+  for (let i = 0; i < count; i++)
+    for (let k = 0; k < all.length; k++) {
+      const who = all[(i + k) % all.length]!
+      times[who]!.push(await work(who, i))
+    }
+  return times
+}

@@ -147,7 +147,7 @@ test('a TCP stream over the overlay against one over a VXLAN link made by hand, 
   say('TCP stream, tsnet', median(ours), 'Gbit/s')
   say('TCP stream, tsnet against made by hand, median of turns', median(ratios), '', { atLeast: 1 - margin })
   say('turns', ratios.length, '')
-  say('how far such a median lies from the next one (95 %)', spreadOfMedian(ratios), '', { atMost: margin })
+  say('how far such a median lies from the true one (95 %)', spreadOfMedian(ratios), '', { atMost: margin })
 })
 
 /**

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
-import { median, spreadOfMedian } from '../helpers/bench.js'
+import { marginOfMedian, median } from '../helpers/bench.js'
 import { barsSvg, curvesSvg } from '../helpers/bench-plot.mjs'
 import { begin, curvesOf, end, groupsOf, markdownTable, textTable, withTable } from '../helpers/bench-report.mjs'
+import { random } from '../helpers/random.js'
 
 const results = [
   { suite: 'attach', what: 'attach: tsnet', value: 2.5, unit: 'ms', margin: 0.1, group: 'attach', who: 'tsnet' },
@@ -61,8 +62,14 @@ test('a curve is drawn as multiples of its first point', () => {
   expectWellFormed(curvesSvg('slopes', 'times the first', curvesOf(results)))
 })
 
-test('the margin of a median says how far the next one may lie', () => {
+test('the margin of a median is met by the next run in 95 of 100 cases', () => {
   expect(median([3, 1, 2])).toBe(2)
-  expect(spreadOfMedian([5, 5, 5, 5])).toBe(0)
-  expect(spreadOfMedian([1, 2, 3, 4, 5, 6, 7, 8, 9])).toBeGreaterThan(0.5)
+  expect(marginOfMedian([5, 5, 5, 5])).toBe(0)
+  const below = random(7)
+  // times have a tail to one side
+  const run = () => Array.from({ length: 15 }, () => 40 + below(1000) / 100 + (below(10) === 0 ? below(30) : 0))
+  const runs = Array.from({ length: 200 }, () => [run(), run()] as const)
+  const met = runs.filter(([one, other]) => Math.abs(median(one) - median(other)) <= marginOfMedian(one))
+  expect(met.length).toBeGreaterThan(184)
+  expect(met.length).toBeLessThan(200)
 })
