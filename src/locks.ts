@@ -31,8 +31,12 @@ export class KeyedLock {
 
   /** Hold several keys at once, always taken in the same order so that two callers cannot wait for each other. */
   withAll<T>(keys: readonly string[], work: () => Promise<T>): Promise<T> {
-    const [first, ...rest] = [...new Set(keys)].sort()
-    return first === undefined ? work() : this.with(first, () => this.withAll(rest, work))
+    const sorted = [...new Set(keys)].sort()
+    const from = (at: number): Promise<T> => {
+      const key = sorted[at]
+      return key === undefined ? work() : this.with(key, () => from(at + 1))
+    }
+    return from(0)
   }
 
   async #take<T>(

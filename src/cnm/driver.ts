@@ -270,7 +270,9 @@ export interface Namespaces {
   /** `eth0`, or the next number that no link in the namespace has. */
   freeLinkName(path: string, prefix: string): string
   hasLink(path: string, ifname: string): boolean
-  /** What differs inside, as one step; undefined when nothing does. Every link must be there. */
+  /** Those that are not there, by name; undefined: there is no network namespace at this path. */
+  missingLinks(path: string, ifnames: readonly string[]): string[] | undefined
+  /** What differs inside, as one step; undefined when nothing does, or while a link or the namespace itself is missing. */
   plan(wanted: WantedSandbox): Step | undefined
   /** Plan and carry out at once. */
   apply(wanted: WantedSandbox): void

@@ -50,7 +50,7 @@ export function tellFailure({ events, log }: EndpointDeps, { words }: Step, erro
 
 /** What cannot come back: sandboxes of processes that have ended, and containers whose link is gone. */
 async function goneSteps(deps: EndpointDeps): Promise<Step[]> {
-  const sandboxes = missing(deps).filter(sandbox => sandbox.ephemeral)
+  const ephemeral = deps.state.sandboxes().filter(sandbox => sandbox.ephemeral)
   const intents = await deps.state.intents.leftovers()
   return [
     ...orphanSteps(deps),
@@ -61,7 +61,7 @@ async function goneSteps(deps: EndpointDeps): Promise<Step[]> {
         await deps.state.intents.forget(sandbox)
       },
     })),
-    ...sandboxes.map(sandbox => ({
+    ...missing(deps, ephemeral).map(sandbox => ({
       words: `remove sandbox ${sandbox.name}: its process has ended`,
       apply: async () => {
         for (const endpoint of deps.state.endpointsOfSandbox(sandbox.id)) {
@@ -112,21 +112,26 @@ const isAwaited = ({ state, createdAt }: Endpoint): boolean =>
 
 /** Namespaces of ours come back after a reboot. */
 async function namespaceSteps(deps: EndpointDeps): Promise<Step[]> {
-  return missing(deps)
-    .filter(sandbox => sandbox.owned && !sandbox.ephemeral)
-    .map(sandbox => ({
-      words: `create namespace ${sandbox.netns} of sandbox ${sandbox.name}`,
-      apply: () => deps.namespaces.create(sandbox),
-    }))
+  const lasting = deps.state.sandboxes().filter(sandbox => sandbox.owned && !sandbox.ephemeral)
+  return missing(deps, lasting).map(sandbox => ({
+    words: `create namespace ${sandbox.netns} of sandbox ${sandbox.name}`,
+    apply: () => deps.namespaces.create(sandbox),
+  }))
 }
 
 /** Links of our sandboxes that are not where they should be. */
 export async function linkSteps(deps: EndpointDeps, sandboxes = deps.state.sandboxes()): Promise<Step[]> {
   return sandboxes.flatMap(sandbox => {
+    const endpoints = attached(deps, sandbox)
+    if (endpoints.length === 0) return []
+    const missing = deps.namespaces.missingLinks(
+      sandbox.netns,
+      endpoints.flatMap(({ ifname }) => ifname ?? []),
+    )
     // in a dry run the namespace may still be missing; its line says so for the links in it too
-    if (!deps.namespaces.exists(sandbox.netns)) return []
-    return attached(deps, sandbox)
-      .filter(endpoint => !hasLink(deps, sandbox, endpoint))
+    if (missing === undefined) return []
+    return endpoints
+      .filter(({ ifname }) => ifname === undefined || missing.includes(ifname))
       .map(endpoint => {
         const network = deps.state.network(endpoint.networkId)
         const driver = deps.drivers.get(network.driver)
@@ -178,10 +183,10 @@ const hasJoined = ({ state, sandboxKey }: Endpoint): boolean => state === 'joine
 
 export async function insideSteps(deps: EndpointDeps, sandboxes = deps.state.sandboxes()): Promise<Step[]> {
   return sandboxes.flatMap(sandbox => {
-    if (sandbox.shares !== undefined || !deps.namespaces.exists(sandbox.netns)) return []
+    if (sandbox.shares !== undefined) return []
     const endpoints = attached(deps, sandbox)
     // in a dry run a missing link is still missing here, and has been told of already
-    if (!endpoints.every(endpoint => hasLink(deps, sandbox, endpoint))) return []
+    if (endpoints.some(({ ifname }) => ifname === undefined)) return []
     return deps.namespaces.plan(wantedSandbox(deps, sandbox, endpoints)) ?? []
   })
 }
@@ -216,8 +221,5 @@ function isGone({ state }: EndpointDeps, owner: string, address: string): boolea
   return !state.networks().some(({ subnets }) => subnets.some(({ hostAddress }) => hostAddress === address))
 }
 
-const missing = (deps: EndpointDeps): Sandbox[] =>
-  deps.state.sandboxes().filter(sandbox => !deps.namespaces.exists(sandbox.netns))
-
-const hasLink = (deps: EndpointDeps, sandbox: Sandbox, endpoint: Endpoint): boolean =>
-  endpoint.ifname !== undefined && deps.namespaces.hasLink(sandbox.netns, endpoint.ifname)
+const missing = (deps: EndpointDeps, sandboxes: readonly Sandbox[]): Sandbox[] =>
+  sandboxes.filter(sandbox => !deps.namespaces.exists(sandbox.netns))

@@ -47,6 +47,8 @@ export class NameServer implements NameService {
   readonly #home = identityOf('/proc/self/ns/net')
   /** by sandbox id */
   readonly #inside = new Map<string, Inside>()
+  /** namespaces that have a listener, by identity */
+  readonly #answered = new Set<string>()
   /** by address */
   readonly #gateways = new Map<string, AtGateway>()
   /** of sandboxes with servers of their own, by sandbox id */
@@ -82,6 +84,7 @@ export class NameServer implements NameService {
     const inside = this.#inside.get(id)
     if (inside?.listener !== undefined) {
       inside.listener.close()
+      this.#answered.delete(inside.identity)
       // one of our making goes with all that is in it
       if (!inside.sandbox.owned) this.#undoRedirect(inside)
     }
@@ -144,8 +147,7 @@ export class NameServer implements NameService {
     this.#inside.set(sandbox.id, inside)
     this.#sharing = undefined
     // two sandboxes of one namespace share the resolver in it
-    const shared = [...this.#inside.values()].some(other => other.identity === identity && other.listener !== undefined)
-    if (shared) return
+    if (this.#answered.has(identity)) return
     const listener = this.#attempt(`${insideAddress} in sandbox ${sandbox.name}`, () => {
       const netns = openNetns(sandbox.netns)
       try {
@@ -154,7 +156,9 @@ export class NameServer implements NameService {
         netns.close()
       }
     })
-    if (listener !== undefined) inside.listener = listener
+    if (listener === undefined) return
+    inside.listener = listener
+    this.#answered.add(identity)
   }
 
   #openInside(sandbox: Sandbox, identity: string, netns: Netns): Listener | undefined {

@@ -37,6 +37,16 @@ export interface Link {
   /** what the bridge keeps about this link, when it is a bridge port */
   port?: BridgePortData
   addrGenMode?: AddrGenMode
+  /** those of its sysctls that we look at; without IPv6 in the kernel there are none of IPv6 */
+  settings?: LinkSettings
+}
+
+/** net.ipv4.conf.LINK.arp_notify; net.ipv6.conf.LINK.disable_ipv6, accept_dad, ndisc_notify */
+export interface LinkSettings {
+  arpNotify?: number | undefined
+  disableIpv6?: number
+  acceptDad?: number
+  ndiscNotify?: number
 }
 
 /** How the kernel makes the IPv6 link-local address: `none` makes none. IN6_ADDR_GEN_MODE_* of linux/if_link.h */

@@ -67,8 +67,9 @@ export function parseLink({ index, flags, attrs }: ValueOf<typeof linkMessage>):
   if (attrs.link) link.peerIndex = attrs.link
   if (attrs.linkNetnsid !== undefined) link.peerNetnsid = attrs.linkNetnsid
   if (info?.slaveData) link.port = info.slaveData
-  const addrGenMode = attrs.afSpec?.inet6?.addrGenMode
-  if (addrGenMode) link.addrGenMode = addrGenMode
+  const { inet, inet6 } = attrs.afSpec ?? {}
+  if (inet6?.addrGenMode) link.addrGenMode = inet6.addrGenMode
+  if (inet?.conf || inet6?.conf) link.settings = { ...inet?.conf, ...inet6?.conf }
   return link
 }
 

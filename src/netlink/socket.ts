@@ -30,6 +30,10 @@ const requestsAtOnce = 100
 const bytesAtOnce = 65_536
 const dumpTries = 10
 
+/** Of all sockets: what is sent has been when `send` returns, and what is received is parsed before anything else happens. */
+let received = Buffer.allocUnsafe(65_536)
+const sent = Buffer.allocUnsafe(bytesAtOnce)
+
 export interface SocketOptions {
   /** NETLINK_*; rtnetlink's unless given */
   protocol?: number
@@ -45,8 +49,6 @@ export class NetlinkSocket {
   /** how often a list had to be read again */
   rereads = 0
   #sequence = 1
-  #received = Buffer.allocUnsafe(65_536)
-  readonly #sent = Buffer.allocUnsafe(bytesAtOnce)
   #tail: Promise<unknown> = Promise.resolve()
   #closed = false
 
@@ -101,8 +103,8 @@ export class NetlinkSocket {
   exchange(requests: readonly Request[]): NetlinkError[] {
     for (const batch of batches(requests)) {
       const sequence = this.#next(batch.length)
-      const size = writeFrames(this.#sent, batch.map(outgoing), sequence)
-      send(this.fd, this.#sent, size, 0)
+      const size = writeFrames(sent, batch.map(outgoing), sequence)
+      send(this.fd, sent, size, 0)
       const failures = this.#failures(batch, sequence)
       if (failures.length > 0) return failures
     }
@@ -133,8 +135,8 @@ export class NetlinkSocket {
   transact(requests: readonly Request[]): NetlinkError[] {
     const sequence = this.#next(requests.length)
     const size = requests.reduce((sum, { body }) => sum + frameSize(body), 0)
-    const bytes = size <= this.#sent.length ? this.#sent : Buffer.alloc(size)
-    if (size > this.#sent.length) setsockopt(this.fd, solSocket, soSndbufForce, [size], 4)
+    const bytes = size <= sent.length ? sent : Buffer.alloc(size)
+    if (size > sent.length) setsockopt(this.fd, solSocket, soSndbufForce, [size], 4)
     const frames = requests.map(({ type, flags, body }) => ({ type, flags: flags | nlmRequest, body }))
     send(this.fd, bytes, writeFrames(bytes, frames, sequence), 0)
     const failures: NetlinkError[] = []
@@ -164,7 +166,7 @@ export class NetlinkSocket {
     const sequence = this.#start(request, nlmRequest)
     for (const message of this.#receive()) {
       if (message.sequence !== sequence) continue
-      if (message.what === 'message') return parse(this.#received, message.start, message.end)
+      if (message.what === 'message') return parse(received, message.start, message.end)
       if (message.failure) throw new NetlinkError(request.op, message.failure)
     }
     return undefined
@@ -216,7 +218,7 @@ export class NetlinkSocket {
             if (message.failure) throw new NetlinkError(request.op, message.failure)
             return interrupted ? undefined : found
           }
-          const item = parse(this.#received, message.start, message.end)
+          const item = parse(received, message.start, message.end)
           if (item !== undefined) found.push(item)
         }
       }
@@ -237,15 +239,18 @@ export class NetlinkSocket {
         if (hasCode(error, 'EAGAIN')) return
         throw error
       }
-      for (const message of messages) if (message.what === 'message') yield { ...message, bytes: this.#received }
+      const told = messages.flatMap(message => (message.what === 'message' ? message : []))
+      // its own: whoever is told of the first message may ask something before he is told of the next
+      const bytes = Buffer.from(received.subarray(0, told.at(-1)?.end ?? 0))
+      for (const message of told) yield { ...message, bytes }
     }
   }
 
   #start(request: Request, flags: number): number {
     const sequence = this.#next(1)
-    const size = writeFrames(this.#sent, [{ type: request.type, flags, body: request.body }], sequence)
+    const size = writeFrames(sent, [{ type: request.type, flags, body: request.body }], sequence)
     debugRequest(request)
-    send(this.fd, this.#sent, size, 0)
+    send(this.fd, sent, size, 0)
     return sequence
   }
 
@@ -279,16 +284,16 @@ export class NetlinkSocket {
 
   /** The messages of the next datagram; an empty queue throws EAGAIN. */
   #receive(): Incoming[] {
-    const size = recv(this.fd, this.#received, 0, msgPeek | msgTrunc | msgDontWait)
-    if (size > this.#received.length) this.#received = Buffer.allocUnsafe(size)
-    return readFrames(this.#received, recv(this.fd, this.#received, this.#received.length, msgDontWait))
+    const size = recv(this.fd, received, 0, msgPeek | msgTrunc | msgDontWait)
+    if (size > received.length) received = Buffer.allocUnsafe(size)
+    return readFrames(received, recv(this.fd, received, received.length, msgDontWait))
   }
 
   /** Forget all that waits to be received. */
   drain(): void {
     for (;;) {
       try {
-        recv(this.fd, this.#received, this.#received.length, msgDontWait)
+        recv(this.fd, received, received.length, msgDontWait)
       } catch (error) {
         if (!hasCode(error, 'ENOBUFS')) return
       }

@@ -12,15 +12,30 @@ export const afInet6 = 10
 
 /** IPV4_DEVCONF_*, linux/ip.h */
 const ip4Settings = table('inet settings', { arpNotify: attr(22, u32) })
-/** IFLA_INET_CONF: each setting an attribute where it is sent, all of them an array of numbers where it is told. */
-const toldOtherwise: typeof ip4Settings = { put: ip4Settings.put, get: () => ({}) }
+/** IFLA_INET_CONF: each setting an attribute where it is sent; told, all of them are an array, from number 1 on. */
+const ip4Conf: typeof ip4Settings = {
+  put: ip4Settings.put,
+  get: struct([
+    ['_before', pad(21 * u32.size)],
+    ['arpNotify', u32],
+  ]).get,
+}
+/** IFLA_INET6_CONF, which is only told: an array by DEVCONF_*, linux/ipv6.h */
+const ip6Conf = struct([
+  ['_before', pad(26 * i32.size)],
+  ['disableIpv6', i32],
+  ['acceptDad', i32],
+  ['_forceTllao', pad(i32.size)],
+  ['ndiscNotify', i32],
+])
 
 /** IFLA_AF_SPEC by family; IFLA_INET_*, IFLA_INET6_* of linux/if_link.h */
 const afSpec = table('afSpec', {
-  inet: nest(afInet, table('inet', { conf: nest(1, toldOtherwise) })),
+  inet: nest(afInet, table('inet', { conf: nest(1, ip4Conf) })),
   inet6: nest(
     afInet6,
     table('inet6', {
+      conf: attr(2, ip6Conf),
       addrGenMode: attr(8, choice(u8, { eui64: 0, none: 1, 'stable-privacy': 2, random: 3 }, 'eui64')),
     }),
   ),

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { Namespaces, SandboxLink, Step, WantedSandbox } from '../cnm/driver.js'
 import type { Sandbox } from '../cnm/types.js'
+import { conflict } from '../errors.js'
 import { Kernel } from '../netlink/kernel.js'
 import { createNetns, deleteNetns, type Netns, openNetns } from '../netlink/netns.js'
 import { linkSet, neighbourReplace } from '../netlink/requests.js'
@@ -71,9 +72,15 @@ export class KernelNamespaces implements Namespaces {
     return this.#inside(path, kernel => kernel.link(ifname) !== undefined)
   }
 
+  missingLinks(path: string, ifnames: readonly string[]): string[] | undefined {
+    return this.#insideIfThere(path, kernel => ifnames.filter(ifname => kernel.link(ifname) === undefined))
+  }
+
   plan(wanted: WantedSandbox): Step | undefined {
     const { sandbox } = wanted
-    const words = this.#inside(sandbox.netns, (kernel, netns) => planInside(kernel, netns, wanted).words)
+    const inside = this.#insideIfThere(sandbox.netns, (kernel, netns) => planInside(kernel, netns, wanted))
+    if (inside === undefined || inside.missing.length > 0) return undefined
+    const { words } = inside
     for (const { file } of this.#fileChanges(wanted)) words.push(`write its ${file}`)
     if (words.length === 0) return undefined
     return { words: `in sandbox ${sandbox.name}: ${words.join(', ')}`, apply: () => this.apply(wanted) }
@@ -84,6 +91,8 @@ export class KernelNamespaces implements Namespaces {
     if (wanted.leaving === undefined || wanted.links.length > 0)
       this.#inside(wanted.sandbox.netns, (kernel, netns) => {
         const plan = planInside(kernel, netns, wanted, unread)
+        const [missing] = plan.missing
+        if (missing !== undefined) throw conflict(`interface ${missing} is missing in sandbox ${wanted.sandbox.name}`)
         writeSysctls(netns, plan.sysctls)
         if (plan.requests.length > 0) kernel.apply(plan.requests)
       })
@@ -127,6 +136,15 @@ export class KernelNamespaces implements Namespaces {
 
   #files(sandbox: Sandbox): SandboxFiles {
     return new SandboxFiles(sandbox.name, this.#paths.etcDir)
+  }
+
+  #insideIfThere<T>(path: string, work: (kernel: Kernel, netns: Netns) => T): T | undefined {
+    try {
+      return this.#inside(path, work)
+    } catch (error) {
+      if (!this.exists(path)) return undefined
+      throw error
+    }
   }
 
   #inside<T>(path: string, work: (kernel: Kernel, netns: Netns) => T): T {

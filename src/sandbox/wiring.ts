@@ -1,5 +1,4 @@
 import type { SandboxLink, WantedSandbox } from '../cnm/driver.js'
-import { conflict } from '../errors.js'
 import { linkGroup } from '../marks.js'
 import type { Kernel } from '../netlink/kernel.js'
 import type { Netns } from '../netlink/netns.js'
@@ -15,10 +14,21 @@ export interface InsidePlan {
   /** written before the requests: a link must know whether it has IPv6, and whom to tell its addresses, before it comes up */
   sysctls: { key: string; value: string }[]
   requests: Request[]
+  /** links that are not there, by name: then there is no plan */
+  missing: string[]
 }
 
-/** What a setting is. Every namespace has one of the same name, and the kernel goes through them all to find one: it is slow among thousands. */
-type ReadSetting = (netns: Netns, key: string) => string
+/** What a setting of a link is. */
+type ReadSetting = (netns: Netns, link: Link, key: string) => string
+
+/**
+ * Every namespace has a file of the same name, and the kernel goes through them all to find one: it is slow among thousands. The
+ * message that tells of a link has the usual settings too.
+ */
+const readSetting: ReadSetting = (netns, link, key) => {
+  const told = toldSettings(link)[key]
+  return told === undefined ? readSysctl(netns, key) : String(told)
+}
 
 /** What no setting is: all of them are written, which changes nothing where they are so already. */
 export const unread: ReadSetting = () => ''
@@ -28,23 +38,25 @@ export function planInside(
   kernel: Kernel,
   netns: Netns,
   wanted: WantedSandbox,
-  read: ReadSetting = readSysctl,
+  read: ReadSetting = readSetting,
 ): InsidePlan {
-  const plan: InsidePlan = { words: [], sysctls: [], requests: [] }
+  const plan: InsidePlan = { words: [], sysctls: [], requests: [], missing: [] }
   const add: Add = (words, requests) => {
     plan.words.push(words)
     plan.requests.push(...listOf(requests))
   }
   const links = new Map(kernel.links().map(link => [link.name, link]))
+  plan.missing = wanted.links.flatMap(({ ifname }) => (links.has(ifname) ? [] : ifname))
+  if (plan.missing.length > 0) return plan
   const known = new Set(wanted.links.map(({ ifname }) => ifname))
   for (const { name, index, group } of links.values())
     if (group === linkGroup && !known.has(name) && name !== wanted.leaving)
       add(`remove link ${name}, which belongs to nothing`, linkDelete({ index }))
   for (const want of wanted.links) {
     const link = links.get(want.ifname)
-    if (link === undefined) throw conflict(`interface ${want.ifname} is missing in sandbox ${wanted.sandbox.name}`)
+    if (link === undefined) continue
     for (const [key, value] of Object.entries(sysctlsOf(want)))
-      if (!hasValue(read(netns, key), value)) {
+      if (!hasValue(read(netns, link, key), value)) {
         const told = settingRequest(link, want.ifname, key, value)
         if (told === undefined) plan.sysctls.push({ key, value })
         add(`set ${key} to ${value}`, told ?? [])
@@ -81,8 +93,16 @@ function settingRequest({ index }: Link, ifname: string, key: string, value: str
   return key === announced?.[0] && value === announced[1] ? linkSet({ index, arpNotify: true }) : undefined
 }
 
+const toldSettings = ({ name, settings = {} }: Link) =>
+  namedFor(name, {
+    'net.ipv4.conf.IFNAME.arp_notify': settings.arpNotify,
+    'net.ipv6.conf.IFNAME.disable_ipv6': settings.disableIpv6,
+    'net.ipv6.conf.IFNAME.ndisc_notify': settings.ndiscNotify,
+    'net.ipv6.conf.IFNAME.accept_dad': settings.acceptDad,
+  })
+
 /** Put the name of an interface where IFNAME stands; within the name of a setting a slash stands for a dot (sysctl(8)). */
-export const namedFor = (ifname: string, sysctls: Readonly<Record<string, string>>): Record<string, string> =>
+export const namedFor = <T>(ifname: string, sysctls: Readonly<Record<string, T>>): Record<string, T> =>
   Object.fromEntries(
     Object.entries(sysctls).map(([key, value]) => [key.replace('IFNAME', ifname.replaceAll('.', '/')), value]),
   )

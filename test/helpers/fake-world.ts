@@ -137,7 +137,13 @@ export class FakeNamespaces implements Namespaces {
   hasLink(path: string, ifname: string): boolean {
     return this.world.namespaces.get(path)?.split('+').includes(ifname) ?? false
   }
+  missingLinks(path: string, ifnames: readonly string[]): string[] | undefined {
+    return this.exists(path) ? ifnames.filter(ifname => !this.hasLink(path, ifname)) : undefined
+  }
   plan(wanted: WantedSandbox): Step | undefined {
+    const { links, sandbox } = wanted
+    const names = links.map(({ ifname }) => ifname)
+    if (this.missingLinks(sandbox.netns, names)?.length !== 0) return undefined
     if (this.wired.get(wanted.sandbox.netns) === this.#text(wanted)) return undefined
     return { words: `wire ${wanted.sandbox.name}`, apply: () => this.apply(wanted) }
   }
