@@ -65,7 +65,7 @@ test('containers are machines of the LAN: they reach it, each other by name, and
   expect(ask(host.outside, 'tcp', '198.51.100.64', 80)).toEqual({ name: 'one', peer: outside4 })
   expect(pings(host.container('one'), outside6)).toBe(true)
   expect(pings(host.container('one'), addresses.beyond4)).toBe(true)
-  expect(pings(host.container('one'), host4)).toBe(false)
+  expect(pings(host.container('one'), host4, 1)).toBe(false)
 })
 
 test('Persistence: the network outlives a restart of dockerd and of the daemon, and works', async () => {
@@ -121,9 +121,9 @@ describe('parents', () => {
     create('down', '-o', 'parent=port0', '--subnet', '10.88.0.0/24', '--ipv6', '--subnet', 'fd00:88::/64')
     await runContainer(host, 'one', 'down')
     expect(host.tsnet('reconcile', '--dry-run')).toMatch(/parent port0 of network (down|docker-\w+) is down/)
-    expect(pings(host.container('one'), '10.88.0.9')).toBe(false)
+    expect(pings(host.container('one'), '10.88.0.9', 1)).toBe(false)
     host.run('ip', 'link', 'set', 'port0', 'up')
-    await until('the LAN to be reached', () => pings(host.container('one'), '10.88.0.9'))
+    await until('the LAN to be reached', () => pings(host.container('one'), '10.88.0.9', 1))
     expect(host.tsnet('reconcile', '--dry-run')).toBe('')
     removeContainers(host, 'one')
     host.docker('network', 'rm', 'down')

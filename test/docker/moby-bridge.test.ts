@@ -61,12 +61,12 @@ test('1 ICC, 2 INC: one bridge reaches itself by address, name and both families
   ] as const) {
     const { IPAddress, GlobalIPv6Address } = attachmentOf(host, name, net)
     for (const address of [IPAddress, GlobalIPv6Address]) {
-      expect([address, pings(one!, address)]).toEqual([address, false])
+      expect([address, pings(one!, address, 1)]).toEqual([address, false])
       expect(isClosed(two!, 'tcp', address, 80)).toBe(true)
     }
   }
-  expect(pings(host.container('in'), attachmentOf(host, 'one', 'blue').IPAddress)).toBe(false)
-  expect(pings(far!, attachmentOf(host, 'one', 'blue').GlobalIPv6Address)).toBe(false)
+  expect(pings(host.container('in'), attachmentOf(host, 'one', 'blue').IPAddress, 1)).toBe(false)
+  expect(pings(far!, attachmentOf(host, 'one', 'blue').GlobalIPv6Address, 1)).toBe(false)
 })
 
 test('4 AccessToPublishedPort, 5 InterNetworkDirectRouting, 24: another network reaches a published port by the addresses of the host, not by that of the container', async () => {

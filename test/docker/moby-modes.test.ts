@@ -143,7 +143,7 @@ test('1 ICC: neighbours reach each other by their link-local addresses', async (
   const [, linkLocal] =
     /inet6 (fe80\S+)\//.exec(host.container('nat').tryRun('ip', 'addr', 'show', 'eth0').stdout) ?? []
   // such addresses are in use once the kernel has looked for duplicates, which takes it a second or two
-  await until('the neighbour to answer', () => pings(host.container('peer'), `${linkLocal}%eth0`), 20_000)
+  await until('the neighbour to answer', () => pings(host.container('peer'), `${linkLocal}%eth0`, 1), 20_000)
 })
 
 test('7: a container without IPv6 has no such address, ::1 included, and its port answers at both families of the host', async () => {

@@ -115,7 +115,7 @@ describe.each([
     await runContainer(host, 'two', 'red')
     expect(isClosed(host.container('one'), 'tcp', '10.21.0.2', 80)).toBe(true)
     expect(isClosed(host.container('two'), 'tcp', '10.20.0.2', 80)).toBe(true)
-    expect(pings(host.container('one'), '10.21.0.2')).toBe(false)
+    expect(pings(host.container('one'), '10.21.0.2', 1)).toBe(false)
   })
 
   test('connect and disconnect work on a running container', async () => {

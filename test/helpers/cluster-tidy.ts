@@ -30,11 +30,11 @@ export async function expectAsBefore(world: ClusterWorld, before: Map<string, st
 
 /** It answers there, at the latest in a few seconds: what a host tells of a new endpoint takes its time to arrive. */
 export async function expectReach(from: Vantage, ...targets: string[]): Promise<void> {
-  for (const target of targets) await until(`an answer from ${target}`, () => pings(from, target))
+  for (const target of targets) await until(`an answer from ${target}`, () => pings(from, target, 1))
 }
 
 export const expectNoReach = (from: Vantage, ...targets: string[]): void => {
-  for (const target of targets) expect([target, pings(from, target)]).toEqual([target, false])
+  for (const target of targets) expect([target, pings(from, target, 1)]).toEqual([target, false])
 }
 
 /** Every one of them reaches every other one at all of its addresses and names. */

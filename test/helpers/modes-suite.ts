@@ -19,7 +19,7 @@ export function gatewayModes(get: () => ModesWorld, ...daemonOptions: string[]):
       [`tcp ${four(30)} 80`]: 'nothing',
       [`tcp ${six(30)} 80`]: 'nothing',
     })
-    expect([pings(world.host.outside, four(30)), pings(world.host.outside, six(30))]).toEqual([false, false])
+    expect([pings(world.host.outside, four(30), 1), pings(world.host.outside, six(30), 1)]).toEqual([false, false])
   })
 
   describe('routed', () => {
@@ -98,7 +98,7 @@ export function gatewayModes(get: () => ModesWorld, ...daemonOptions: string[]):
         [`tcp ${four(34)} 80`]: 'nothing',
         [`tcp ${host6} 8084`]: 'nothing',
       })
-      expect([pings(world.host.outside, four(34)), pings(world.host.outside, six(34))]).toEqual([false, true])
+      expect([pings(world.host.outside, four(34), 1), pings(world.host.outside, six(34))]).toEqual([false, true])
     })
 
     test('with icc off, endpoints do not meet by way of the gateway', async () => {

@@ -167,8 +167,12 @@ export class OverlayHost {
   }
 }
 
+/** Options of a ping that is not expected to be answered: a second tells. */
+export const soon = ['-W', '1'] as const
+
+/** One ping is answered, with patience for a busy machine; where none is expected, say `...soon`. */
 export const reaches = (from: string, address: string, ...more: string[]): boolean =>
-  tryRun(from, 'ping', '-c', '1', '-W', '2', ...more, address).status === 0
+  tryRun(from, 'ping', '-c', '1', '-W', '5', ...more, address).status === 0
 
 /**
  * What a link of a namespace sees while `work` runs: a line for each packet, the inner one included, as tcpdump prints it. A

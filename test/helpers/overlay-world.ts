@@ -8,7 +8,7 @@ import { parsePortSpec } from '../../src/ports/spec.js'
 import { makeNetns, netnsPath, removeNetns, run } from './netns.js'
 import { OverlayHost, type OverlayNetwork } from './overlay-host.js'
 
-export { captured, type OverlayHost, type OverlayNetwork, reaches } from './overlay-host.js'
+export { captured, type OverlayHost, type OverlayNetwork, reaches, soon } from './overlay-host.js'
 
 /**
  * Hosts joined by an underlay, each a namespace with a driver of its own, all driven by this process, which moves from host to

@@ -7,8 +7,9 @@ export interface Vantage {
   tryRun(...command: string[]): SpawnSyncReturns<string>
 }
 
-export const pings = (from: Vantage, address: string): boolean =>
-  from.tryRun('busybox', 'ping', '-c', '1', '-W', '1', address).status === 0
+/** One ping is answered, within so many seconds: with patience for a busy machine, unless none is expected or it is asked again. */
+export const pings = (from: Vantage, address: string, seconds = 5): boolean =>
+  from.tryRun('busybox', 'ping', '-c', '1', '-W', String(seconds), address).status === 0
 
 export interface Answer {
   /** of the server that answered */

@@ -141,15 +141,15 @@ test('a container is found by its name on all hosts once it has started, and by 
   const askers = [h2!.sandbox('far'), h3!.container('asker')]
   // dockerd tells its name once it has started it
   for (const from of askers)
-    for (const name of ['svc', 'db', 'svc.multihost']) await until(`${name} to be found`, () => pings(from, name))
+    for (const name of ['svc', 'db', 'svc.multihost']) await until(`${name} to be found`, () => pings(from, name, 1))
   h1!.docker('rename', 'svc', 'shop')
   for (const from of askers) {
-    await until('shop to be found', () => pings(from, 'shop'))
+    await until('shop to be found', () => pings(from, 'shop', 1))
     expect(pings(from, 'db')).toBe(true)
     expectNoReach(from, 'svc')
   }
   removeContainers(h1!, 'shop')
-  for (const from of askers) await until('shop to be forgotten', () => !pings(from, 'shop'))
+  for (const from of askers) await until('shop to be forgotten', () => !pings(from, 'shop', 1))
 })
 
 test('a container that dies is forgotten by all hosts, and one that dockerd starts again is found', async () => {

@@ -202,7 +202,7 @@ describe('hosts', () => {
     await until('h3 to be down', () => h1.tryTsnet('host', 'rm', 'h3').status === 0, 30_000)
     expect(h2.request<{ name: string }[]>('GET', '/hosts').map(({ name }) => name)).toEqual(['h1', 'h2'])
     await expectAgreement(world)
-    expect(pings(h1.sandbox('c1'), 'c3')).toBe(false)
+    expect(pings(h1.sandbox('c1'), 'c3', 1)).toBe(false)
     expect(h2.attach('blue', 'heir', '--ip', lost!)).toEqual([lost])
     await expectReach(h1.sandbox('c1'), lost!, 'heir')
 

@@ -192,7 +192,7 @@ describe('coming and going', () => {
     await expectReach(one!.at, ...two!.known)
     h2.tsnet('disconnect', 'blue', 'c2')
     expectNoReach(one!.at, two!.known[0]!)
-    await until('the name to go', () => !pings(one!.at, 'c2'))
+    await until('the name to go', () => !pings(one!.at, 'c2', 1))
     const [again] = h2.attach('blue', 'c2')
     await expectReach(one!.at, again!, 'c2')
     await expectAgreement(world)

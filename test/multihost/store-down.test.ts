@@ -248,7 +248,7 @@ describe('a snapshot from the past', () => {
     await expectReach(c1!.at, contested!)
     expect(h3!.tsnet('events', '--since', since, '--until', '0s')).toContain('loser')
     expect(h3!.logOf('tsnet')).toMatch(new RegExp(`loser.*${contested}|${contested}.*loser`))
-    expect(pings(h3!.sandbox('loser'), contested!)).toBe(false)
+    expect(pings(h3!.sandbox('loser'), contested!, 1)).toBe(false)
     await endServe(h2!, 'winner')
   })
 })

@@ -40,7 +40,7 @@ const tentative = () =>
     .map(where => host.run('ip', ...where.split(' ').filter(Boolean), '-6', '-o', 'addr', 'show', 'tentative'))
     .join('')
 
-const reaches = (address: string): boolean => pings(host.sandbox('b'), address)
+const reaches = (address: string, seconds?: number): boolean => pings(host.sandbox('b'), address, seconds)
 
 /** What the objects are, without what a kernel numbers anew: names, addresses, MACs, MTUs inside; endpoints and ports. */
 function meaning(): string {
@@ -154,7 +154,7 @@ describe('tsnet reconcile', () => {
     ["a sandbox's route is gone", ['ip', '-n', 'b', 'route', 'del', 'default']],
   ])('repairs it when %s, and says so before and while it does', async (_what, damage) => {
     host.run(...damage)
-    expect(meaning() === settled && reaches('10.30.0.1')).toBe(false)
+    expect(meaning() === settled && reaches('10.30.0.1', 1)).toBe(false)
     const announced = host.tsnet('reconcile', '--dry-run')
     expect(announced).not.toBe('')
     expect(host.tsnet('reconcile', '--dry-run')).toBe(announced)
@@ -162,7 +162,7 @@ describe('tsnet reconcile', () => {
     expect(host.tsnet('reconcile').split('\n')).toEqual(expect.arrayContaining(announced.split('\n')))
     expect(host.tsnet('reconcile', '--dry-run')).toBe('')
     expect(meaning()).toBe(settled)
-    await until('b to reach its gateway', () => reaches('10.30.0.1'))
+    await until('b to reach its gateway', () => reaches('10.30.0.1', 1))
     expect(reaches('10.30.0.2')).toBe(true)
   })
 })

@@ -109,7 +109,7 @@ describe('a bridge', () => {
   test('that another program deletes comes back with its addresses and ports', async () => {
     const bridge = [...host.links().keys()].find(name => name.startsWith('br-')) ?? ''
     host.run('ip', 'link', 'delete', bridge)
-    await until('the sandbox to reach its gateway', () => pings(host.sandbox('box'), '10.30.0.1'))
+    await until('the sandbox to reach its gateway', () => pings(host.sandbox('box'), '10.30.0.1', 1))
     expect(eventsSince()[0]).toContain(`host damage link ${bridge} was deleted`)
     expect(ask(host.outside, 'tcp', addresses.host4, 8080)?.name).toBe('box')
     expect(host.tsnet('reconcile')).toBe('')

@@ -30,7 +30,8 @@ const create = (name: string, ...flags: string[]): string => host.tsnet('network
 const refusal = (...args: string[]): string => refusalOf(host, ...args)
 const attach = (network: string, sandbox: string, ...flags: string[]): string[] =>
   attachTo(host, network, sandbox, ...flags)
-const reaches = (sandbox: string, address: string): boolean => pings(host.sandbox(sandbox), address)
+const reaches = (sandbox: string, address: string, seconds?: number): boolean =>
+  pings(host.sandbox(sandbox), address, seconds)
 const linkIn = (sandbox: string, ifname: string) =>
   host.json('ip', '-j', '-d', '-n', sandbox, 'link').find(link => link.ifname === ifname)
 const defaultRoutes = (sandbox: string): unknown[] =>
@@ -47,8 +48,8 @@ describe('mode bridge', () => {
     })
     for (const address of [b4!, b6!, outside4, outside6]) expect(reaches('a', address)).toBe(true)
     for (const address of [a4!, a6!]) expect(pings(host.outside, address)).toBe(true)
-    for (const address of [host4, host6]) expect(reaches('a', address)).toBe(false)
-    expect(pings(host, a4!)).toBe(false)
+    for (const address of [host4, host6]) expect(reaches('a', address, 1)).toBe(false)
+    expect(pings(host, a4!, 1)).toBe(false)
   })
 
   test('shows the LAN the MAC address of the sandbox, not that of the host', () => {
@@ -63,7 +64,7 @@ test('mode private keeps its sandboxes from each other, and lets both reach the 
   create('lan', ...lan, ...range, '-o', 'mode=private')
   attach('lan', 'a')
   const [b] = attach('lan', 'b')
-  expect(reaches('a', b!)).toBe(false)
+  expect(reaches('a', b!, 1)).toBe(false)
   expect(reaches('a', outside4)).toBe(true)
   expect(reaches('b', outside4)).toBe(true)
 })
@@ -72,7 +73,7 @@ test('mode vepa leaves it to the switch: without one that sends frames back, san
   create('lan', ...lan, ...range, '-o', 'macvlan_mode=vepa')
   attach('lan', 'a')
   const [b] = attach('lan', 'b')
-  expect(reaches('a', b!)).toBe(false)
+  expect(reaches('a', b!, 1)).toBe(false)
   expect(reaches('a', outside4)).toBe(true)
   expect(linkIn('a', 'eth0')).toMatchObject({ linkinfo: { info_data: { mode: 'vepa' } } })
 })
@@ -117,7 +118,7 @@ describe('options', () => {
     attach('shut', 'a')
     expect(defaultRoutes('a')).toEqual([])
     expect(reaches('a', outside4)).toBe(true)
-    expect(reaches('a', addresses.beyond4)).toBe(false)
+    expect(reaches('a', addresses.beyond4, 1)).toBe(false)
   })
 
   test('the host’s own address on the parent is never given out', () => {
@@ -240,7 +241,7 @@ describe('a network without a parent', () => {
     // not even somebody who goes looking for the host on this link hears of it
     for (const address of [host4, outside4]) {
       host.run('ip', '-n', 'a', 'route', 'add', address, 'dev', 'eth0')
-      expect(reaches('a', address)).toBe(false)
+      expect(reaches('a', address, 1)).toBe(false)
       expect(host.run('ip', '-n', 'a', 'neigh', 'show', address)).not.toMatch(/lladdr/)
     }
     expect(reaches('a', 'ff02::1%eth0')).toBe(true)
