@@ -286,18 +286,15 @@ export class Controller implements Cnm {
     return learnDockerNames(this.#deps, this.#locks, names)
   }
 
-  /** Set in a container what dockerd does not know of, once its end of the cable is where it belongs. `link` is our end. */
+  /** Announce a container, and set in it what dockerd does not know of, once its end of the cable is where it belongs. `link` is our end. */
   async finishContainer(link: string): Promise<void> {
-    const { state, namespaces } = this.#deps
+    const { state, namespaces, drivers } = this.#deps
     const endpoint = state.endpointOfLink(link)
-    if (
-      endpoint?.createdBy !== 'docker' ||
-      endpoint.options === undefined ||
-      endpoint.sandboxKey === undefined ||
-      endpoint.state !== 'joined'
-    )
-      return
-    namespaces.adjust(endpoint.sandboxKey, endpoint.mac, endpoint.options)
+    if (endpoint?.createdBy !== 'docker' || endpoint.state !== 'joined') return
+    const network = state.networkOf(endpoint)
+    if (network !== undefined) drivers.get(network.driver).announce?.(network, endpoint)
+    const { options, sandboxKey } = endpoint
+    if (options !== undefined && sandboxKey !== undefined) namespaces.adjust(sandboxKey, endpoint.mac, options)
   }
 
   async #withBoth<T>(

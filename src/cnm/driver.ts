@@ -154,6 +154,11 @@ export interface Driver<Options = unknown> {
   deleteNetwork(network: Network<Options>, others: readonly Network<Options>[]): Promise<void>
   /** Make the endpoint's links, and the sandbox's end in its place. */
   join(network: Network<Options>, wiring: Wiring): Promise<void>
+  /**
+   * The sandbox's end has come up: let it be reached at once, by those too who remember another's MAC address for its addresses.
+   * Absent: the kernel sees to that.
+   */
+  announce?(network: Network<Options>, endpoint: Endpoint): void
   /** What of the network is not as it was meant on this host, in words. Absent: nothing. */
   notes?(network: Network<Options>): string[]
   /** `eth`: what names of links inside start with, unless the user chose one. */

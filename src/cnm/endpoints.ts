@@ -50,6 +50,7 @@ export async function connect(
     endpoint.state = 'joined'
     undo.add(`put sandbox ${sandbox.name} back in order`, () => wire(deps, sandbox, attached(deps, sandbox)))
     wire(deps, sandbox, [...attached(deps, sandbox), endpoint])
+    driver.announce?.(network, endpoint)
     if (endpoint.ports.length > 0) {
       undo.add('revoke the published ports', () => driver.revoke?.(network, endpoint, endpoint.bindings))
       endpoint.bindings = (await driver.publish?.(network, endpoint, endpoint.ports)) ?? []

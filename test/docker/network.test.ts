@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { attachmentOf, linkIn, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
+import { until } from '../helpers/machine.js'
 import { ask, isClosed, pings, startServe } from '../helpers/vantage.js'
 
 // Real containers on tsnet's bridge networks, with Docker's own address management and with ours.
@@ -136,11 +137,20 @@ describe.each([
   test('a container that is stopped and started again is reachable again', async () => {
     createNetwork('web', '--subnet', '10.20.0.0/24')
     await runContainer(host, 'one', 'web')
-    await runContainer(host, 'two', 'web')
+    await runContainer(host, 'two', 'web', '--ip', '10.20.0.3')
+    const one = host.container('one')
+    const { IPAddress, MacAddress } = attachmentOf(host, 'two', 'web')
+    expect(pings(one, IPAddress)).toBe(true)
     host.docker('stop', 'two')
     expect(host.tsnetJson('ps')).toHaveLength(1)
     host.docker('start', 'two')
-    expect(pings(host.container('one'), 'two')).toBe(true)
+    const again = attachmentOf(host, 'two', 'web')
+    expect([again.IPAddress, again.MacAddress === MacAddress]).toEqual([IPAddress, false])
+    // who remembers the MAC address that it had is told, unasked
+    await until('the new MAC address to be known', () =>
+      one.tryRun('ip', 'neigh', 'show', IPAddress).stdout.includes(again.MacAddress),
+    )
+    expect(pings(one, 'two')).toBe(true)
   })
 
   test('network rm refuses while a container is on it, and leaves nothing afterwards', async () => {

@@ -5,7 +5,7 @@ import { type Element, keyOf } from '../../firewall/elements.js'
 import { type FilteredNetwork, networkElements } from '../../firewall/rules.js'
 import { addressOf, holds } from '../../net/subnets.js'
 import { openNetns } from '../../netlink/netns.js'
-import { linkAdd } from '../../netlink/requests.js'
+import { bridgePortSet, linkAdd, tolerant } from '../../netlink/requests.js'
 import type { OptionHelp } from '../../options.js'
 import { diff } from '../../reconcile.js'
 import type { DriverDeps, HostDriver } from '../driver-deps.js'
@@ -138,6 +138,17 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     } finally {
       netns?.close()
     }
+  }
+
+  announce(_network: Network<Options>, { hostLink, mac, addresses }: Endpoint): void {
+    const { kernel } = this.deps
+    const link = kernel.link(hostLink)
+    if (link?.master === undefined) return
+    // The bridge hears in its own time that the cable has two ends now. Until then it drops what comes by the port and what goes
+    // there, and has dropped what the sandbox itself announced as its end came up.
+    if (link.port?.state !== 'forwarding')
+      kernel.apply(tolerant([bridgePortSet({ index: link.index, state: 'forwarding' })], 'ENETDOWN'))
+    kernel.announce(link.master, new Map(addresses.map(address => [addressOf(address), mac])))
   }
 
   attachment(network: Network<Options>, endpoint: Endpoint): Attachment {

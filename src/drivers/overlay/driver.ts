@@ -130,17 +130,11 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
   }
 
   override async join(network: OverlayNetwork, wiring: Wiring): Promise<void> {
-    const { kernel } = this.deps
-    const { hostLink, mac } = wiring.endpoint
-    const addresses = wiring.endpoint.addresses.map(addressOf)
+    const { hostLink, mac, addresses } = wiring.endpoint
     const links = this.#links(network)
-    const isNew = kernel.link(hostLink) === undefined
-    if (isNew && links !== undefined)
-      await this.#queue(network).apply([letGo(links.vxlan.index, links.bridge.index, mac, addresses)])
+    if (links !== undefined && this.deps.kernel.link(hostLink) === undefined)
+      await this.#queue(network).apply([letGo(links.vxlan.index, links.bridge.index, mac, addresses.map(addressOf))])
     await super.join(network, wiring)
-    // whoever had one of its addresses before, here or elsewhere, is remembered by its neighbours
-    if (isNew && links !== undefined)
-      kernel.announce(links.bridge.index, new Map(addresses.map(address => [address, mac])))
   }
 
   updateRemotes(
