@@ -160,6 +160,7 @@ export class OverlayWorld {
     for (const address of endpoint.addresses)
       run(netns, 'ip', 'addr', 'add', address, 'dev', 'eth0', ...(address.includes(':') ? ['nodad'] : []))
     run(netns, 'ip', 'link', 'set', 'eth0', 'up')
+    host.driver.announce!(view, endpoint)
     for (const via of Object.values(gateways)) run(netns, 'ip', 'route', 'add', 'default', 'via', via)
     for (const { destination, via } of routes)
       run(netns, 'ip', 'route', 'add', destination, ...(via ? ['via', via] : ['dev', 'eth0']))
