@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { conflict, forbidden, invalid } from '../errors.js'
 import { checkLinkName, checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
 import { addressOf, familyOf, holds } from '../net/subnets.js'
@@ -87,19 +88,30 @@ export async function forgetEndpoint(
   const releases = addressesOf(network, endpoint).map(({ poolId, address }) =>
     deps.ipam.startRelease(poolId, address, endpoint.id),
   )
+  const what = `of endpoint ${endpoint.name} of network ${network.name}`
+  let first: Promise<void> | undefined
+  const deleteLink = (): void => {
+    first = driver.deleteEndpoint(network, wiring)
+    first.catch(() => undefined) // told by `gone`
+  }
   await withUndo(async undo => {
     undo.add(`publish the ports of ${endpoint.name} again`, () =>
       driver.republish?.(network, endpoint, endpoint.bindings),
     )
     await driver.revoke?.(network, endpoint, endpoint.bindings)
-    await deps.state.deleteEndpoint(
+    const forgotten = deps.state.deleteEndpoint(
       endpoint,
       releases.flatMap(({ parts }) => parts),
     )
+    if (canMakeAgain(network, endpoint)) {
+      // Store and kernel have threads of their own. What the store refuses, as where the disk is full, it mostly refuses at once.
+      await Promise.race([forgotten, turn()])
+      deleteLink()
+      undo.add(`make the link ${what} again`, () => joinAgain(deps, network, endpoint, first))
+    }
+    await forgotten
   })
-  const what = `of endpoint ${endpoint.name} of network ${network.name}`
-  let first: Promise<void> | undefined = driver.deleteEndpoint(network, wiring)
-  first.catch(() => undefined) // told by `gone`
+  if (first === undefined) deleteLink()
   const linkIsGone = (): Promise<void> => {
     const tried = first ?? driver.deleteEndpoint(network, wiring)
     first = undefined
@@ -113,6 +125,23 @@ export async function forgetEndpoint(
     },
     ended: async () => await driver.endFlows?.(network, endpoint.bindings),
   }
+}
+
+/** Of this host alone: a container's inside is dockerd's work, and what other hosts hear of an endpoint follows the store. */
+const canMakeAgain = ({ scope }: Network, { sandboxId }: Endpoint): boolean =>
+  scope === 'local' && sandboxId !== undefined
+
+/** Undo the deletion of an endpoint's link, once it has ended. */
+async function joinAgain(
+  deps: EndpointDeps,
+  network: Network,
+  endpoint: Endpoint,
+  deletion?: Promise<void>,
+): Promise<void> {
+  await deletion?.catch(() => undefined)
+  const { sandboxId = '' } = endpoint
+  await deps.drivers.get(network.driver).join(network, wiringOf(deps, endpoint))
+  rewire(deps, deps.state.sandbox(sandboxId))
 }
 
 export async function removeEndpoint(deps: EndpointDeps, network: Network, endpoint: Endpoint): Promise<void> {

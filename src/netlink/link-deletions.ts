@@ -7,7 +7,7 @@ import type { NetlinkError } from './netlink-error.js'
 import { rtm } from './request.js'
 import { linkDelete, linkDeleteGroup, linkSet, tolerant } from './requests.js'
 import { NetlinkSocket } from './socket.js'
-import { afUnspec } from './tables.js'
+import { admit } from './socket-filter.js'
 
 /** RTNLGRP_LINK of linux/rtnetlink.h */
 const linkEvents = 1
@@ -30,6 +30,8 @@ export class LinkDeletions {
   readonly #turns = new Turns(groupsAtOnce)
   readonly #doomed = new Map<number, Doomed>()
   #next: { indexes: Set<number>; failures: Promise<readonly NetlinkError[]> } | undefined
+  /** until the links of the group before are gone */
+  #before: Promise<unknown> = Promise.resolve()
   #running = 0
   #closed = false
   #listener: { socket: NetlinkSocket; close(): void } | undefined
@@ -64,10 +66,15 @@ export class LinkDeletions {
     this.#running++
     const failures = this.#turns
       .take(async () => {
+        // what changes links holds one lock of the kernel: beside the group before, this one would wait there, and nobody could join it
+        await this.#before
         // whoever has his turn in this round of the event loop comes along
         await turn()
         this.#next = undefined
-        return await this.#deleteGroup(listener, [...indexes])
+        const gone = Promise.all([...indexes].map(index => this.#doom(index).promise))
+        const failures = this.#deleteGroup(listener, [...indexes])
+        this.#before = Promise.race([gone, failures.catch(() => undefined)])
+        return await failures
       })
       .finally(() => {
         for (const index of indexes) this.#doomed.delete(index)
@@ -129,13 +136,13 @@ export class LinkDeletions {
   /** What is lost of these events, the deletion's own answer makes up for. */
   #listen() {
     const socket = this.#origin.another(netns => NetlinkSocket.open(netns, [linkEvents]))
+    // a link that goes makes half a dozen other news, which would wake us before it has gone
+    admit(socket.fd, 'deletedLinks')
     const watch = watchReadable(socket.fd, () => {
       try {
         for (const { type, bytes, start } of socket.notifications(datagramsAtOnce)) {
-          if (type !== rtm.deleteLink) continue
-          const { family, index } = ifinfomsg.get(bytes, start, start + ifinfomsg.size)
-          // of a bridge's family: it is a port no more
-          if (family === afUnspec) this.#doomed.get(index)?.gone()
+          const { index } = ifinfomsg.get(bytes, start, start + ifinfomsg.size)
+          if (type === rtm.deleteLink) this.#doomed.get(index)?.gone()
         }
       } catch (error) {
         if (!hasCode(error, 'ENOBUFS')) throw error

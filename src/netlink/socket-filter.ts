@@ -1,12 +1,16 @@
+import { endianness } from 'node:os'
 import { encode, struct, u8, u16, u32, u64 } from './codec.js'
 import { addressOfBytes, bpf, setsockoptBytes } from './libc.js'
 
-// Which packets reach a socket: linux/filter.h. What does not is dropped without an answer, so that its sender tries again
-// later instead of being refused. The same few steps in both of the kernel's languages: an eBPF program is loaded once for
+// Which packets, or news of the kernel, reach a socket: linux/filter.h. What does not is dropped without an answer, so that its sender
+// tries again later instead of being refused. The same few steps in both of the kernel's languages: an eBPF program is loaded once for
 // all sockets; classic BPF, which the kernel compiles anew for each of them, is for where we may not use bpf(2).
 
-/** `nothing`; `unrouted`: IPv6 to ::1 or from a link-local address; `ipv6`: all of that, and nothing of IPv4 */
-export type Admission = 'nothing' | 'unrouted' | 'ipv6'
+/**
+ * `nothing`; `unrouted`: IPv6 to ::1 or from a link-local address; `ipv6`: all of that, and nothing of IPv4; `deletedLinks`: of
+ * rtnetlink's news that a link is no more
+ */
+export type Admission = 'nothing' | 'unrouted' | 'ipv6' | 'deletedLinks'
 
 type Step =
   /** read 32 bits of the packet, where and with which mask */
@@ -32,6 +36,12 @@ const ofIpv6 = (...steps: Step[]): Step[] => [
   { admit: false },
 ]
 
+/** Where struct nlmsghdr has the type of a message, and behind it struct ifinfomsg the family: linux/netlink.h, linux/rtnetlink.h. */
+const messageType = 4
+const linkFamily = 16
+/** RTM_DELLINK. A load takes 16 bits of the machine's own byte order as if they were the network's. */
+const deleteLink = endianness() === 'LE' ? 0x11000000 : 0x00110000
+
 const programs: Record<Admission, Step[]> = {
   nothing: [{ admit: false }],
   unrouted: ofIpv6(
@@ -45,6 +55,16 @@ const programs: Record<Admission, Step[]> = {
     ]),
   ),
   ipv6: ofIpv6(),
+  deletedLinks: [
+    { load: messageType, mask: 0xffff0000 },
+    { unless: deleteLink, goTo: 'drop' },
+    // of a bridge's family it is a port no more, which is no end of a link
+    { load: linkFamily, mask: 0xff000000 },
+    { unless: 0, goTo: 'drop' },
+    { admit: true },
+    { label: 'drop' },
+    { admit: false },
+  ],
 }
 
 /** An instruction whose `jump` is still the name of a label. */

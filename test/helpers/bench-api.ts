@@ -4,9 +4,15 @@ import { type Host, socketPath } from './host.js'
 
 /** A client that keeps its connections, as dockerd keeps its own to a plugin; refusals throw. */
 export class BenchApi {
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 16 })
+  readonly #agent: Agent
 
-  constructor(readonly host: Host) {}
+  /** `atOnce`: of what is asked beyond that, each waits for the answer to another. */
+  constructor(
+    readonly host: Host,
+    atOnce = 16,
+  ) {
+    this.#agent = new Agent({ keepAlive: true, maxSockets: atOnce })
+  }
 
   call<T = unknown>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<T> {
     const options = { socketPath: this.host.path(socketPath), method, path: `/v1${path}`, agent: this.#agent }

@@ -105,7 +105,8 @@ describe('a socket', () => {
       other.close()
       await deleted
     }
-    await vi.waitFor(() => expect(openFiles()).toBe(before), { timeout: 15_000 })
+    // but for the program of their filter, which is loaded once for all
+    await vi.waitFor(() => expect(openFiles()).toBeLessThanOrEqual(before + 1), { timeout: 15_000 })
     expect(world.kernel.links().map(link => link.name)).toEqual(['lo'])
   })
 

@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { dockerId, FakeDaemon, lab, pool, tcp80 } from '../helpers/fake-daemon.js'
 
 let daemon: FakeDaemon
@@ -176,5 +176,39 @@ describe('sandboxes and endpoints', () => {
     await Promise.allSettled([daemon.cnm.deleteSandbox('box'), daemon.cnm.connect('lab', 'box', {})])
     expect(daemon.cnm.sandboxes()).toEqual([])
     expect(daemon.cnm.endpoints()).toEqual([])
+  })
+})
+
+describe('a disconnect whose record the store refuses', () => {
+  const attached = async () => {
+    await daemon.cnm.createNetwork(lab)
+    await daemon.cnm.createSandbox({ name: 'box' })
+    await daemon.cnm.connect('lab', 'box', {})
+    return [await daemon.everything(), daemon.namespaces.wired.get('/run/netns/box')]
+  }
+
+  it('at once never touched the link', async () => {
+    const before = await attached()
+    const { calls } = daemon.store
+    daemon.store.fault = ({ nth }) => (nth === calls + 1 ? 'before' : undefined)
+    daemon.world.reset()
+    await expect(daemon.cnm.disconnect('lab', 'box')).rejects.toThrow('disconnect sandbox box from network lab: ')
+    expect([await daemon.everything(), daemon.namespaces.wired.get('/run/netns/box')]).toEqual(before)
+    // the inside is put back in order, and no link is made
+    expect(daemon.world.verbs).toBe(1)
+  })
+
+  it('when the link has gone already makes it again, and its inside', async () => {
+    const before = await attached()
+    const { txn } = daemon.store
+    daemon.store.txn = async () => {
+      await vi.waitFor(() => expect(daemon.world.links.size).toBe(0))
+      daemon.store.txn = txn
+      throw new Error('the disk is broken')
+    }
+    await expect(daemon.cnm.disconnect('lab', 'box')).rejects.toThrow(/: the disk is broken$/)
+    expect([await daemon.everything(), daemon.namespaces.wired.get('/run/netns/box')]).toEqual(before)
+    await daemon.cnm.disconnect('lab', 'box')
+    expect(daemon.world.links.size).toBe(0)
   })
 })
