@@ -275,16 +275,21 @@ export interface Namespaces {
   /** `eth0`, or the next number that no link in the namespace has. */
   freeLinkName(path: string, prefix: string): string
   hasLink(path: string, ifname: string): boolean
-  /** Those that are not there, by name; undefined: there is no network namespace at this path. */
-  missingLinks(path: string, ifnames: readonly string[]): string[] | undefined
-  /** What differs inside, as one step; undefined when nothing does, or while a link or the namespace itself is missing. */
-  plan(wanted: WantedSandbox): Step | undefined
+  /** How the inside differs; undefined: there is no network namespace. */
+  compare(wanted: WantedSandbox): InsideDifference | undefined
   /** Plan and carry out at once. */
   apply(wanted: WantedSandbox): void
   /** Set up the link of this MAC address where somebody else does all the rest; fine if there is none. */
   adjust(path: string, mac: string, how: Pick<SandboxLink, 'sysctls' | 'neighbours'>): void
   /** Equal for two paths of one namespace. @throws {NetError} as `check` does */
   identity(path: string): string
+}
+
+/** Nothing in it: all is right. */
+export interface InsideDifference {
+  /** links that are not there, by name: as long as there are some, nothing else is compared */
+  missing: readonly string[]
+  step?: Step
 }
 
 /** Another engine's containers, by name. */

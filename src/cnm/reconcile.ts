@@ -1,7 +1,7 @@
 import { messageOf } from '../errors.js'
 import { withUndo } from '../undo.js'
 import { dockerPoolOwner, dockerWaitMs, isEndpointId } from './deps.js'
-import type { Step, WantedNetwork } from './driver.js'
+import type { InsideDifference, Step, WantedNetwork } from './driver.js'
 import { attached, type EndpointDeps, removeEndpoint, wantedSandbox, wiringOf } from './endpoints.js'
 import { hasPart, isPresent, isUsedHere, leaveUnused, memberOwner, takePart } from './membership.js'
 import { deleteSandbox } from './sandboxes.js'
@@ -16,7 +16,13 @@ import type { Endpoint, Network, Sandbox } from './types.js'
  */
 export async function reconcile(deps: EndpointDeps, options: { dryRun: boolean }): Promise<ReconcileReport> {
   const report: ReconcileReport = { dryRun: options.dryRun, changes: [], failures: [] }
-  const stages = [goneSteps, namespaceSteps, memberSteps, hostSteps, linkSteps, insideSteps, addressSteps]
+  const right: Right = new Set()
+  const stages = [
+    ...[goneSteps, namespaceSteps, memberSteps, hostSteps],
+    () => linkSteps(deps, undefined, right),
+    () => insideSteps(deps, undefined, right),
+    addressSteps,
+  ]
   for (const stage of stages) for (const step of await stage(deps)) await take(deps, step, report)
   return report
 }
@@ -119,19 +125,23 @@ async function namespaceSteps(deps: EndpointDeps): Promise<Step[]> {
   }))
 }
 
+/** Sandboxes in which everything was right a moment ago, by id: what is done to others since then changes nothing there. */
+type Right = Set<string>
+
 /** Links of our sandboxes that are not where they should be. */
-export async function linkSteps(deps: EndpointDeps, sandboxes = deps.state.sandboxes()): Promise<Step[]> {
+export async function linkSteps(
+  deps: EndpointDeps,
+  sandboxes = deps.state.sandboxes(),
+  right: Right = new Set(),
+): Promise<Step[]> {
   return sandboxes.flatMap(sandbox => {
     const endpoints = attached(deps, sandbox)
-    if (endpoints.length === 0) return []
-    const missing = deps.namespaces.missingLinks(
-      sandbox.netns,
-      endpoints.flatMap(({ ifname }) => ifname ?? []),
-    )
+    const found = endpoints.length === 0 ? undefined : difference(deps, sandbox, endpoints)
     // in a dry run the namespace may still be missing; its line says so for the links in it too
-    if (missing === undefined) return []
+    if (found === undefined) return []
+    if (found.missing.length === 0 && found.step === undefined) right.add(sandbox.id)
     return endpoints
-      .filter(({ ifname }) => ifname === undefined || missing.includes(ifname))
+      .filter(({ ifname = '' }) => found.missing.includes(ifname))
       .map(endpoint => {
         const network = deps.state.network(endpoint.networkId)
         const driver = deps.drivers.get(network.driver)
@@ -181,14 +191,32 @@ export function wantedNetwork(deps: EndpointDeps, network: Network): WantedNetwo
 /** Or has been: after dockerd's Leave the link stays until DeleteEndpoint. Until then there is nothing of it. */
 const hasJoined = ({ state, sandboxKey }: Endpoint): boolean => state === 'joined' || sandboxKey !== undefined
 
-export async function insideSteps(deps: EndpointDeps, sandboxes = deps.state.sandboxes()): Promise<Step[]> {
+export async function insideSteps(
+  deps: EndpointDeps,
+  sandboxes = deps.state.sandboxes(),
+  right: Right = new Set(),
+): Promise<Step[]> {
   return sandboxes.flatMap(sandbox => {
-    if (sandbox.shares !== undefined) return []
-    const endpoints = attached(deps, sandbox)
+    if (sandbox.shares !== undefined || right.has(sandbox.id)) return []
     // in a dry run a missing link is still missing here, and has been told of already
-    if (endpoints.some(({ ifname }) => ifname === undefined)) return []
-    return deps.namespaces.plan(wantedSandbox(deps, sandbox, endpoints)) ?? []
+    return difference(deps, sandbox, attached(deps, sandbox))?.step ?? []
   })
+}
+
+/** What others have made of one sandbox, such as a route of theirs where ours should be, keeps nobody from putting right the others. */
+function difference(
+  deps: EndpointDeps,
+  sandbox: Sandbox,
+  endpoints: readonly Endpoint[],
+): InsideDifference | undefined {
+  try {
+    return deps.namespaces.compare(wantedSandbox(deps, sandbox, endpoints))
+  } catch (error) {
+    const apply = (): never => {
+      throw error
+    }
+    return { missing: [], step: { words: `put right the inside of sandbox ${sandbox.name}`, apply } }
+  }
 }
 
 /** Pools and addresses whose owner a crash kept from being recorded, or from being released with it. */

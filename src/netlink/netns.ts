@@ -199,9 +199,23 @@ function enter(ns: Netns): void {
   }
 }
 
+/** Where this thread is unless it is elsewhere; opened once, since opening a file of /proc is most of what a visit costs. */
+let ownHome: number | undefined
+let isElsewhere = false
+
 /** `leave` moves the thread to another namespace or throws; however `work` then ends, the thread comes back. */
 function elsewhere<T>(leave: () => void, work: () => T): T {
-  const home = openSync(here, constants.O_RDONLY)
+  if (isElsewhere) return visit(openSync(here, constants.O_RDONLY), leave, work)
+  ownHome ??= openSync(here, constants.O_RDONLY)
+  isElsewhere = true
+  try {
+    return visit(ownHome, leave, work)
+  } finally {
+    isElsewhere = false
+  }
+}
+
+function visit<T>(home: number, leave: () => void, work: () => T): T {
   try {
     leave()
     try {
@@ -210,7 +224,7 @@ function elsewhere<T>(leave: () => void, work: () => T): T {
       comeBack(home)
     }
   } finally {
-    closeSync(home)
+    if (home !== ownHome) closeSync(home)
   }
 }
 
@@ -225,4 +239,8 @@ function comeBack(home: number): void {
 }
 
 /** Move this process (its main thread) into a namespace without return: for a process about to execute another program. */
-export const enterNetnsForGood = (ns: Netns): void => enter(ns)
+export function enterNetnsForGood(ns: Netns): void {
+  enter(ns)
+  if (ownHome !== undefined) closeSync(ownHome)
+  ownHome = undefined
+}

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { Namespaces, SandboxLink, Step, WantedSandbox } from '../cnm/driver.js'
+import type { InsideDifference, Namespaces, SandboxLink, WantedSandbox } from '../cnm/driver.js'
 import type { Sandbox } from '../cnm/types.js'
 import { conflict } from '../errors.js'
 import { Kernel } from '../netlink/kernel.js'
@@ -72,18 +72,16 @@ export class KernelNamespaces implements Namespaces {
     return this.#inside(path, kernel => kernel.link(ifname) !== undefined)
   }
 
-  missingLinks(path: string, ifnames: readonly string[]): string[] | undefined {
-    return this.#insideIfThere(path, kernel => ifnames.filter(ifname => kernel.link(ifname) === undefined))
-  }
-
-  plan(wanted: WantedSandbox): Step | undefined {
+  compare(wanted: WantedSandbox): InsideDifference | undefined {
     const { sandbox } = wanted
     const inside = this.#insideIfThere(sandbox.netns, (kernel, netns) => planInside(kernel, netns, wanted))
-    if (inside === undefined || inside.missing.length > 0) return undefined
-    const { words } = inside
+    if (inside === undefined) return undefined
+    const { words, missing } = inside
+    if (missing.length > 0) return { missing }
     for (const { file } of this.#fileChanges(wanted)) words.push(`write its ${file}`)
-    if (words.length === 0) return undefined
-    return { words: `in sandbox ${sandbox.name}: ${words.join(', ')}`, apply: () => this.apply(wanted) }
+    if (words.length === 0) return { missing }
+    const step = { words: `in sandbox ${sandbox.name}: ${words.join(', ')}`, apply: () => this.apply(wanted) }
+    return { missing, step }
   }
 
   apply(wanted: WantedSandbox): void {

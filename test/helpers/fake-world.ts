@@ -1,4 +1,12 @@
-import type { Driver, Drivers, Namespaces, Step, WantedNetwork, WantedSandbox } from '../../src/cnm/driver.js'
+import type {
+  Driver,
+  Drivers,
+  InsideDifference,
+  Namespaces,
+  Step,
+  WantedNetwork,
+  WantedSandbox,
+} from '../../src/cnm/driver.js'
 import type { Endpoint, Network, Sandbox } from '../../src/cnm/types.js'
 import { invalid, notFound } from '../../src/errors.js'
 
@@ -137,15 +145,12 @@ export class FakeNamespaces implements Namespaces {
   hasLink(path: string, ifname: string): boolean {
     return this.world.namespaces.get(path)?.split('+').includes(ifname) ?? false
   }
-  missingLinks(path: string, ifnames: readonly string[]): string[] | undefined {
-    return this.exists(path) ? ifnames.filter(ifname => !this.hasLink(path, ifname)) : undefined
-  }
-  plan(wanted: WantedSandbox): Step | undefined {
+  compare(wanted: WantedSandbox): InsideDifference | undefined {
     const { links, sandbox } = wanted
-    const names = links.map(({ ifname }) => ifname)
-    if (this.missingLinks(sandbox.netns, names)?.length !== 0) return undefined
-    if (this.wired.get(wanted.sandbox.netns) === this.#text(wanted)) return undefined
-    return { words: `wire ${wanted.sandbox.name}`, apply: () => this.apply(wanted) }
+    if (!this.exists(sandbox.netns)) return undefined
+    const missing = links.flatMap(({ ifname }) => (this.hasLink(sandbox.netns, ifname) ? [] : ifname))
+    if (missing.length > 0 || this.wired.get(sandbox.netns) === this.#text(wanted)) return { missing }
+    return { missing, step: { words: `wire ${sandbox.name}`, apply: () => this.apply(wanted) } }
   }
   apply(wanted: WantedSandbox): void {
     if (wanted.links.length > 0) this.world.verb('wire')
