@@ -8,6 +8,8 @@ import type { Link } from './netlink/objects.js'
 
 /** How often we look at firewalls that tell nobody what is done to them. */
 const lookMs = 1_000
+/** What we do ourselves is told too: whoever asked for it is answered first. */
+const gatherMs = 10
 /** Other programs' changes come in bursts, and a look costs a millisecond. */
 const pauseMs = 50
 const againMs = 1_000
@@ -91,6 +93,7 @@ function watchLinks(watched: Watched, lookSoon: () => void, signal: AbortSignal)
         if (kind === 'veth' && event.change === 'new' && running) carries(name)
       },
       signal,
+      { gatherMs },
     )
   } finally {
     netns.close()

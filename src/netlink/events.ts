@@ -1,4 +1,6 @@
 import { decode } from './codec.js'
+import type { Notification } from './framing.js'
+import { ifinfomsg } from './kinds.js'
 import { hasCode, watchReadable } from './libc.js'
 import type { Netns } from './netns.js'
 import type { Address, FdbEntry, Link, Neighbour, Route } from './objects.js'
@@ -31,6 +33,16 @@ export type KernelEvent =
 
 /** Datagrams handled before the event loop gets its turn again. */
 const datagramsAtOnce = 64
+const gatheredAtOnce = 256
+
+/** When whoever listens hears of it. */
+export interface Hearing {
+  /**
+   * So long after it began to happen, and of a link that has changed several times meanwhile only what it is now: one that is made
+   * and set up is a dozen events, whose decoding takes as long as making it.
+   */
+  gatherMs?: number
+}
 
 /**
  * Hear what changes in a namespace, as `ip monitor` does, until `signal` aborts. `handler` is called from the event
@@ -41,15 +53,18 @@ export function watchKernel(
   groups: readonly EventGroup[],
   handler: (event: KernelEvent) => void,
   signal: AbortSignal,
+  { gatherMs = 0 }: Hearing = {},
 ): void {
   if (signal.aborted) return
   const socket = NetlinkSocket.open(
     netns,
     groups.map(group => groupNumbers[group]),
   )
-  const watch = watchReadable(socket.fd, () => {
+  const hear = (): Iterable<Notification> =>
+    gatherMs === 0 ? socket.notifications(datagramsAtOnce) : lastOfEachLink([...socket.notifications(gatheredAtOnce)])
+  const tell = (): void => {
     try {
-      for (const { type, bytes, start, end } of socket.notifications(datagramsAtOnce)) {
+      for (const { type, bytes, start, end } of hear()) {
         const event = parseEvent(type, bytes, start, end)
         if (event) handler(event)
         if (signal.aborted) return
@@ -60,12 +75,31 @@ export function watchKernel(
       socket.drain()
       handler({ what: 'overrun' })
     }
-  })
+  }
+  const watch = watchReadable(socket.fd, tell, gatherMs)
   const stop = () => {
     watch.close()
     socket.close()
   }
   signal.addEventListener('abort', stop, { once: true })
+}
+
+/** Without what a link was meanwhile, and what its bridge had to say of it meanwhile. */
+function lastOfEachLink(messages: readonly Notification[]): Notification[] {
+  const later = new Set<string>()
+  const kept: Notification[] = []
+  for (const message of messages.toReversed()) {
+    if (message.type === rtm.newLink || message.type === rtm.deleteLink) {
+      const { family, index } = decode(ifinfomsg, message.bytes, message.start, message.end)
+      const of = `${family} ${index}`
+      // its number may be another link's by then
+      if (message.type === rtm.deleteLink) later.delete(of)
+      else if (later.has(of)) continue
+      else later.add(of)
+    }
+    kept.push(message)
+  }
+  return kept.reverse()
 }
 
 function parseEvent(type: number, bytes: Buffer, start: number, end: number): KernelEvent | undefined {

@@ -68,6 +68,15 @@ export type Incoming = { sequence: number; interrupted: boolean } & (
   | { what: 'ack' | 'done'; failure?: Failure }
 )
 
+/** A message that nobody asked for: its body is from `start` to `end`. */
+export interface Notification {
+  type: number
+  port: number
+  bytes: Buffer
+  start: number
+  end: number
+}
+
 const nlmsgerr = struct([
   ['error', i32],
   ['requestLength', u32],

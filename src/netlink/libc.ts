@@ -19,6 +19,8 @@ const libc = koffi.load(null)
 export const strerror = libc.func('const char *strerror(int errnum)') as (errno: number) => string
 
 export const emfile = koffi.os.errno.EMFILE ?? 24
+export const eagain = koffi.os.errno.EAGAIN ?? 11
+export const enobufs = koffi.os.errno.ENOBUFS ?? 105
 
 /** A libc call that failed. */
 export class ErrnoError extends Error {
@@ -66,6 +68,8 @@ function declareAsync<A extends unknown[]>(definition: string): (...args: A) => 
 }
 
 const sendDefinition = 'long send(int fd, const void *bytes, size_t length, int flags)'
+/** sys/socket.h */
+const msgDontWait = 0x40
 const recvDefinition = 'long recv(int fd, void *bytes, size_t length, int flags)'
 
 export const socket = declare<(domain: number, type: number, protocol: number) => number>(
@@ -105,6 +109,15 @@ export const addressOfBytes = (bytes: Buffer): bigint => koffi.address(bytes)
 export const send = declare<(fd: number, bytes: Buffer, length: number, flags: number) => number>(sendDefinition)
 export const sendAsync = declareAsync<[fd: number, bytes: Buffer, length: number, flags: number]>(sendDefinition)
 export const recv = declare<(fd: number, bytes: Buffer, length: number, flags: number) => number>(recvDefinition)
+const nativeRecv = libc.func(recvDefinition)
+/** The same without waiting; undefined: nothing is there. Every queue ends so, and an exception costs more than the call. */
+export function recvNow(fd: number, bytes: Buffer, length: number, flags: number): number | undefined {
+  const size: number = nativeRecv(fd, bytes, length, flags | msgDontWait)
+  if (size >= 0) return size
+  const errno = koffi.errno()
+  if (errno === eagain) return undefined
+  throw new ErrnoError('recv', errno)
+}
 /** A connection of a listening socket; its peer's address is asked elsewhere. */
 export const accept = declare<(fd: number, address: null, length: null, flags: number) => number>(
   'int accept4(int fd, void *address, void *length, int flags)',
@@ -162,16 +175,17 @@ export const epollWait = declare<(epoll: number, events: Buffer, max: number, ti
 )
 
 /**
- * Call `ready` from the event loop whenever `fd` has something to read or an error to tell. Nothing blocks, no pool
- * thread is held, and the watch does not keep the process alive.
+ * Call `ready` from the event loop whenever `fd` has something to read or an error to tell; `gatherMs` later, for those who would
+ * rather have much at a time. Nothing blocks, no pool thread is held, and the watch does not keep the process alive.
  */
-export function watchReadable(fd: number, ready: () => void): { close(): void } {
+export function watchReadable(fd: number, ready: () => void, gatherMs = 0): { close(): void } {
   let open = true
   const wait = { readable: true }
   // koffi calls back outside of Node's ticks, where promises would not go on, and libuv stops the watch at an error.
   const soon = () => {
     handle.stop()
-    setImmediate(turn)
+    if (gatherMs === 0) setImmediate(turn)
+    else setTimeout(turn, gatherMs).unref()
   }
   const turn = () => {
     if (!open) return

@@ -65,6 +65,8 @@ export type NftEvent = { what: 'overrun' } | ({ what: 'transaction' } & NftTrans
 
 /** Datagrams handled before the event loop gets its turn again. */
 const datagramsAtOnce = 64
+/** What we do ourselves is told too: whoever asked for it is answered first. */
+const gatherMs = 5
 /** The kernel tells of every element. Room for 10,000 of them at once, which one of our own transactions may have. */
 const notificationBytes = 16 << 20
 
@@ -76,7 +78,7 @@ export function watchNftables(netns: Netns, handler: (event: NftEvent) => void, 
   if (signal.aborted) return
   const socket = NetlinkSocket.open(netns, [groupNftables], { protocol: netlinkNetfilter, notificationBytes })
   let tables: NftTransaction['tables'] = new Map()
-  const watch = watchReadable(socket.fd, () => {
+  const tell = (): void => {
     try {
       for (const { type, port, bytes, start, end } of socket.notifications(datagramsAtOnce)) {
         const ended = see(tables, type, bytes, start, end)
@@ -91,7 +93,8 @@ export function watchNftables(netns: Netns, handler: (event: NftEvent) => void, 
       tables = new Map()
       handler({ what: 'overrun' })
     }
-  })
+  }
+  const watch = watchReadable(socket.fd, tell, gatherMs)
   const stop = () => {
     watch.close()
     socket.close()

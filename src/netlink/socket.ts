@@ -1,7 +1,21 @@
 import { unavailable } from '../errors.js'
 import { debugRequest } from './debug.js'
-import { frameSize, type Incoming, readFrames, socketAddress, writeFrames } from './framing.js'
-import { bind, close, closeAsync, hasCode, ioctl, recv, send, sendAsync, setsockopt, socket } from './libc.js'
+import { frameSize, type Incoming, type Notification, readFrames, socketAddress, writeFrames } from './framing.js'
+import {
+  bind,
+  close,
+  closeAsync,
+  ErrnoError,
+  eagain,
+  enobufs,
+  hasCode,
+  ioctl,
+  recvNow,
+  send,
+  sendAsync,
+  setsockopt,
+  socket,
+} from './libc.js'
 import { NetlinkError } from './netlink-error.js'
 import { inNetns, Netns } from './netns.js'
 import { nlmAck, nlmDump, nlmRequest, type Request } from './request.js'
@@ -19,9 +33,7 @@ const addMembership = 1
 const capAck = 10
 const extAck = 11
 const getStrictCheck = 12
-const msgPeek = 0x02
 const msgTrunc = 0x20
-const msgDontWait = 0x40
 /** linux/sockios.h: a descriptor of the namespace that a socket is in */
 const siocgskns = 0x894c
 
@@ -30,9 +42,12 @@ const requestsAtOnce = 100
 const bytesAtOnce = 65_536
 const dumpTries = 10
 
-/** Of all sockets: what is sent has been when `send` returns, and what is received is parsed before anything else happens. */
-let received = Buffer.allocUnsafe(65_536)
+/**
+ * What is sent, and what is answered: one buffer each for all sockets, since nothing happens between the two. Own ones would be 128 KiB
+ * of garbage for every look into a namespace. The kernel makes no datagram larger than 32 KiB of a list (netlink_dump).
+ */
 const sent = Buffer.allocUnsafe(bytesAtOnce)
+let received = Buffer.allocUnsafe(65_536)
 
 export interface SocketOptions {
   /** NETLINK_*; rtnetlink's unless given */
@@ -140,17 +155,13 @@ export class NetlinkSocket {
     const frames = requests.map(({ type, flags, body }) => ({ type, flags: flags | nlmRequest, body }))
     send(this.fd, bytes, writeFrames(bytes, frames, sequence), 0)
     const failures: NetlinkError[] = []
-    try {
-      // without NLM_F_ACK only failures are told, and they have been when the send returns
-      for (;;)
-        for (const message of this.#receive()) {
-          const request = requests[message.sequence - sequence]
-          if (request === undefined || message.what !== 'ack' || message.failure === undefined) continue
-          failures.push(new NetlinkError(request.op, message.failure))
-        }
-    } catch (error) {
-      if (!hasCode(error, 'EAGAIN')) throw error
-    }
+    // without NLM_F_ACK only failures are told, and they have been when the send returns
+    for (let size = this.#take(); size !== undefined; size = this.#take())
+      for (const message of readFrames(received, size)) {
+        const request = requests[message.sequence - sequence]
+        if (request === undefined || message.what !== 'ack' || message.failure === undefined) continue
+        failures.push(new NetlinkError(request.op, message.failure))
+      }
     // the first and the last say only that it is one batch
     for (const request of requests.slice(1, -1)) debugRequest(request, failures[0])
     return failures
@@ -230,19 +241,13 @@ export class NetlinkSocket {
   }
 
   /** What has happened, of the groups that the socket listens to; at most `most` datagrams. ENOBUFS: some were lost. */
-  *notifications(most: number): Generator<{ type: number; port: number; bytes: Buffer; start: number; end: number }> {
+  *notifications(most: number): Generator<Notification> {
     for (let i = 0; i < most; i++) {
-      let messages: Incoming[]
-      try {
-        messages = this.#receive()
-      } catch (error) {
-        if (hasCode(error, 'EAGAIN')) return
-        throw error
-      }
-      const told = messages.flatMap(message => (message.what === 'message' ? message : []))
-      // its own: whoever is told of the first message may ask something before he is told of the next
-      const bytes = Buffer.from(received.subarray(0, told.at(-1)?.end ?? 0))
-      for (const message of told) yield { ...message, bytes }
+      const size = this.#take()
+      if (size === undefined) return
+      // whoever is told may ask the kernel something, whose answer comes to the same buffer
+      const bytes = Buffer.from(received.subarray(0, size))
+      for (const message of readFrames(bytes, size)) if (message.what === 'message') yield { ...message, bytes }
     }
   }
 
@@ -282,18 +287,26 @@ export class NetlinkSocket {
     }
   }
 
-  /** The messages of the next datagram; an empty queue throws EAGAIN. */
+  /** The messages of the next datagram of an answer, which is there. */
   #receive(): Incoming[] {
-    const size = recv(this.fd, received, 0, msgPeek | msgTrunc | msgDontWait)
-    if (size > received.length) received = Buffer.allocUnsafe(size)
-    return readFrames(received, recv(this.fd, received, received.length, msgDontWait))
+    const size = this.#take()
+    if (size === undefined) throw new ErrnoError('recv', eagain)
+    return readFrames(received, size)
+  }
+
+  /** Receive a datagram; undefined: there is none. */
+  #take(): number | undefined {
+    const size = recvNow(this.fd, received, received.length, msgTrunc)
+    if (size === undefined || size <= received.length) return size
+    received = Buffer.allocUnsafe(size)
+    throw new ErrnoError('recv', enobufs)
   }
 
   /** Forget all that waits to be received. */
   drain(): void {
     for (;;) {
       try {
-        recv(this.fd, received, received.length, msgDontWait)
+        if (recvNow(this.fd, received, received.length, 0) === undefined) return
       } catch (error) {
         if (!hasCode(error, 'ENOBUFS')) return
       }

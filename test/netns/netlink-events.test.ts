@@ -10,6 +10,7 @@ import {
   fdbReplace,
   linkAdd,
   linkDelete,
+  linkSet,
   neighbourReplace,
   routeAdd,
 } from '../../src/netlink/requests.js'
@@ -111,6 +112,22 @@ describe('watchKernel', () => {
     await until(() => events.some(e => e.what === 'overrun'))
     world.kernel.apply(linkAdd({ kind: 'bridge', name: 'after' }))
     await until(() => events.some(e => e.what === 'link' && e.link.name === 'after'))
+    stop.abort()
+  })
+
+  test('whoever gathers hears what a link is in the end, that it went, and that another has its number', async () => {
+    const stop = new AbortController()
+    const events: KernelEvent[] = []
+    watchKernel(world.netns, ['link', 'address4'], e => events.push(e), stop.signal, { gatherMs: 10 })
+    // No await: all of it is one moment.
+    world.kernel.apply(linkAdd({ kind: 'bridge', name: 'g0', mtu: 1400 }))
+    const g0 = world.index('g0')
+    for (const mtu of [1401, 1402, 1403]) world.kernel.apply(linkSet({ index: g0, mtu }))
+    world.kernel.apply(linkDelete({ index: g0 }), linkAdd({ kind: 'bridge', name: 'g1', index: g0, mtu: 1500 }))
+    for (const mtu of [1501, 1502]) world.kernel.apply(linkSet({ index: g0, mtu }))
+    await until(() => events.some(e => e.what === 'link' && e.link.name === 'g1'))
+    const told = events.flatMap(e => (e.what === 'link' ? `${e.change} ${e.link.name} ${e.link.mtu}` : []))
+    expect(told).toEqual(['new g0 1403', 'deleted g0 1403', 'new g1 1502'])
     stop.abort()
   })
 
