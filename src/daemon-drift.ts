@@ -20,6 +20,10 @@ export function openDrift({ controller, drivers, kernel, log }: DriftParts): Dri
     doubt: event => drivers.doubt(event),
     needs: () => drift.needs(),
     sandboxes: () => drift.sandboxes(),
+    isRight: link => {
+      const end = drift.endOf(link.name)
+      return end !== undefined && drivers.isRight(end.network, end.endpoint, link)
+    },
     touched: news => drift.touched(news),
     lookAtSettings: () => drift.lookAtSettings(),
     log,

@@ -1,3 +1,4 @@
+import type { Touches } from './cnm/types.js'
 import { messageOf } from './errors.js'
 import type { Log } from './log.js'
 import { routeProtocol } from './marks.js'
@@ -15,18 +16,13 @@ const followMs = 100
 const lookMs = 1_000
 /** namespaces whose paths are looked at in one turn */
 const pathsAtOnce = 50
+/** What is done inside of a sandbox is mostly a few things at a time. */
+const gatherMs = 10
+const insideGroups = ['link', 'address4', 'address6', 'route4', 'route6'] as const
 /** of one thing in one burst */
 const wordsAtMost = 5
 
 type Words = Map<string, string[]>
-
-export interface DriftNews {
-  links: Words
-  gone: Set<string>
-  entries: Map<string, Words>
-  sandboxes: Words
-  lost: boolean
-}
 
 export interface Drifting {
   /** a link of the host's namespace is ours, or something of ours stands on it */
@@ -36,7 +32,9 @@ export interface Drifting {
   doubt: (event: KernelEvent) => { networkId: string; entry: string; words: string } | undefined
   needs: () => { entries: boolean; routes: boolean }
   sandboxes: () => readonly { id: string; netns: string }[]
-  touched: (news: DriftNews) => void
+  /** what the kernel has told of a link of ours is what it should be, so there is nothing to look at */
+  isRight: (link: Link) => boolean
+  touched: (touches: Touches) => void
   lookAtSettings: () => void
   log: Log
 }
@@ -92,14 +90,14 @@ export class DriftWatch {
     // link-local ones are the kernel's own to add and remove
     else if (event.what === 'address' && event.address.scope === 'global')
       this.#about(event.address.index, name => addressWords(event, name))
-    else if (event.what === 'port') this.#about(event.index, name => `settings of bridge port ${name} were changed`)
+    else if (event.what === 'port') this.#portNews(event.index, event.port)
     else if (event.what === 'route') {
       const { index, protocol, destination } = event.route
       if (protocol === routeProtocol && event.change === 'deleted')
         this.#about(index ?? 0, name => `route ${destination} by ${name} was deleted`)
     } else if (event.what === 'settings')
-      for (const [index, { name }] of this.#seen)
-        if (event.index < 0 || event.index === index) this.#tell(name, `sysctls of ${name} were changed`)
+      for (const link of event.index < 0 ? this.#seen.values() : [this.#seen.get(event.index)])
+        if (link !== undefined) this.#tell(link, `sysctls of ${link.name} were changed`)
   }
 
   /** Networks or sandboxes have come or gone. */
@@ -116,8 +114,8 @@ export class DriftWatch {
   #linkNews(change: 'new' | 'deleted', link: Link): void {
     const before = this.#seen.get(link.index)
     if (before === undefined && !this.#of.isOurs(link)) return
-    for (const name of new Set([link.name, before?.name ?? link.name]))
-      for (const words of linkWords(change, link, before)) this.#tell(name, words)
+    for (const told of before === undefined || before.name === link.name ? [link] : [link, before])
+      for (const words of linkWords(change, link, before)) this.#tell(told, words)
     // all that went before was the beginning of this
     if (change === 'deleted') {
       this.#news.links.set(link.name, linkWords(change, link, before))
@@ -130,14 +128,29 @@ export class DriftWatch {
     }
   }
 
-  #about(index: number, words: (name: string) => string): void {
+  #portNews(index: number, port: Link['port']): void {
     const link = this.#seen.get(index)
-    if (link !== undefined) this.#tell(link.name, words(link.name))
+    if (link !== undefined) this.#seen.set(index, { ...link, port: { ...link.port, ...port } })
+    this.#about(index, name => `settings of bridge port ${name} were changed`)
   }
 
-  #tell(link: string, words: string): void {
-    add(this.#news.links, link, words)
+  #about(index: number, words: (name: string) => string): void {
+    const link = this.#seen.get(index)
+    if (link !== undefined) this.#tell(link, words(link.name))
+  }
+
+  #tell({ name, index }: Link, words: string): void {
+    add(this.#news.links, name, words)
+    this.#news.told.set(name, index)
     this.#collect()
+  }
+
+  /** While many containers start nearly all news is of what we did ourselves. */
+  #withoutRight({ links, told, gone }: ReturnType<typeof nothing>): void {
+    for (const [name, index] of told) {
+      const link = this.#seen.get(index)
+      if (link?.name === name && !gone.has(name) && this.#of.isRight(link)) links.delete(name)
+    }
   }
 
   #entryNews(event: KernelEvent): void {
@@ -158,6 +171,7 @@ export class DriftWatch {
       this.#collecting = undefined
       const news = this.#news
       this.#news = nothing()
+      this.#withoutRight(news)
       this.#of.touched(news)
       this.#toldAt = performance.now()
     }, waitMs)
@@ -213,10 +227,17 @@ export class DriftWatch {
 
   /** The socket keeps the namespace alive, so it is closed when the sandbox is forgotten or its path leads elsewhere. */
   #enter(id: string, path: string, netns: Netns): void {
-    const inside: Inside = { path, identity: netns.identity(), stop: new AbortController(), seen: linksOf(netns) }
-    this.#inside.set(id, inside)
-    const groups = ['link', 'address4', 'address6', 'route4', 'route6'] as const
-    watchKernel(netns, groups, event => this.#insideNews(id, inside, event), inside.stop.signal)
+    const kernel = Kernel.open(netns)
+    try {
+      const seen = new Map(kernel.links().map(link => [link.index, link]))
+      const inside: Inside = { path, identity: netns.identity(), stop: new AbortController(), seen }
+      const handler = (event: KernelEvent): void => this.#insideNews(id, inside, event)
+      watchKernel(kernel.socket, insideGroups, handler, inside.stop.signal, { gatherMs })
+      this.#inside.set(id, inside)
+    } catch (error) {
+      kernel.close()
+      throw error
+    }
   }
 
   #leave(id: string): void {
@@ -233,11 +254,13 @@ export class DriftWatch {
   }
 }
 
-const nothing = (): DriftNews => ({
-  links: new Map(),
-  gone: new Set(),
-  entries: new Map(),
-  sandboxes: new Map(),
+const nothing = () => ({
+  links: new Map<string, string[]>(),
+  /** their indexes */
+  told: new Map<string, number>(),
+  gone: new Set<string>(),
+  entries: new Map<string, Words>(),
+  sandboxes: new Map<string, string[]>(),
   lost: false,
 })
 
@@ -246,9 +269,6 @@ function add(to: Words, key: string, words: string): void {
   if (said === undefined) to.set(key, [words])
   else if (said.length < wordsAtMost && !said.includes(words)) said.push(words)
 }
-
-const linksOf = (netns: Netns): Seen =>
-  Kernel.inside(netns, kernel => new Map(kernel.links().map(link => [link.index, link])))
 
 function identityOf(path: string): string | undefined {
   try {

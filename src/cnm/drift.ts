@@ -8,21 +8,7 @@ import type { EndpointDeps } from './endpoints.js'
 import { isPresent } from './membership.js'
 import { insideSteps, linkSteps, tellChange, tellFailure, wantedNetwork } from './reconcile.js'
 import { tellDamage } from './repair.js'
-import type { Network } from './types.js'
-
-/** What other programs may have changed, by what it is and then in words: `link br-1 was deleted`. */
-export interface Touches {
-  /** of the host's namespace, by name */
-  links: ReadonlyMap<string, readonly string[]>
-  /** those of them that are no more */
-  gone: ReadonlySet<string>
-  /** by network id, entries for what is on other hosts */
-  entries: ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>
-  /** by sandbox id: in its namespace */
-  sandboxes: ReadonlyMap<string, readonly string[]>
-  /** news were lost: anything in the host's namespace may have changed, but for entries */
-  lost: boolean
-}
+import type { Endpoint, Network, Touches } from './types.js'
 
 interface Told {
   link?: string
@@ -109,6 +95,13 @@ export class Drift {
       .networks()
       .filter(network => drivers.get(network.driver).segment === 'lan')
       .some(network => drivers.linkNames([{ network, endpoints: [] }]).includes(link))
+  }
+
+  /** Whose link in the host's namespace this is, if it is there for an endpoint. */
+  endOf(link: string): { network: Network; endpoint: Endpoint } | undefined {
+    const endpoint = this.#deps.state.endpointOfLink(link)
+    const network = endpoint && this.#deps.state.networkOf(endpoint)
+    return endpoint?.state === 'joined' && network !== undefined ? { network, endpoint } : undefined
   }
 
   /** Namespaces in which something is ours to keep. */

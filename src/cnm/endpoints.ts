@@ -187,7 +187,6 @@ function newEndpoint(deps: EndpointDeps, network: Network, sandbox: Sandbox, spe
       `network ${network.name} publishes no ports: endpoints of driver ${network.driver} are reached at their own addresses`,
     )
   for (const alias of spec.aliases ?? []) checkObjectName(alias, 'alias')
-  deps.namespaces.check(sandbox.netns)
   const id = randomId()
   return {
     id,

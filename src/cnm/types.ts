@@ -249,3 +249,17 @@ export interface Peer extends Endpoint {
   /** the sandbox's name, or dockerd's path of the container's namespace */
   sandbox: string
 }
+
+/** What other programs may have changed, by what it is and then in words: `link br-1 was deleted`. */
+export interface Touches {
+  /** of the host's namespace, by name */
+  links: ReadonlyMap<string, readonly string[]>
+  /** those of them that are no more */
+  gone: ReadonlySet<string>
+  /** by network id, entries for what is on other hosts */
+  entries: ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>
+  /** by sandbox id: in its namespace */
+  sandboxes: ReadonlyMap<string, readonly string[]>
+  /** news were lost: anything in the host's namespace may have changed, but for entries */
+  lost: boolean
+}

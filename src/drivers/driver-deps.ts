@@ -1,11 +1,12 @@
 import type { Driver, OtherHosts, Step, Touched, WantedNetwork } from '../cnm/driver.js'
-import type { ForwardedBridge, HostDoor, Network } from '../cnm/types.js'
+import type { Endpoint, ForwardedBridge, HostDoor, Network } from '../cnm/types.js'
 import type { Element } from '../firewall/elements.js'
 import type { Firewall } from '../firewall/firewall.js'
 import type { Flows } from '../firewall/flows.js'
 import type { HostPorts } from '../firewall/host-ports.js'
 import type { KernelEvent } from '../netlink/events.js'
 import type { Kernel } from '../netlink/kernel.js'
+import type { Link } from '../netlink/objects.js'
 import type { PublishDefault } from '../ports/default.js'
 import type { OtherBridges } from './other-bridges.js'
 
@@ -33,6 +34,8 @@ export interface HostDriver<Options> extends Driver<Options> {
   plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]>
   /** As `plan`, of one network, for what may have been touched of it. Absent: it has nothing here. */
   planTouched?(wanted: WantedNetwork<Options>, touched: Touched): Promise<Step[]>
+  /** The host's end of an endpoint, as the kernel tells of it, is as it should be. Absent: that is not to be seen from it. */
+  isRight?(network: Network<Options>, endpoint: Endpoint, link: Link): boolean
   /** Pure: the sysctls that the network needs in the host's namespace, by name. Absent: none. */
   settings?(network: Network<Options>): Record<string, string>
   /** Pure, and cheap: whether an entry has come or gone otherwise than this driver told the kernel. Absent: it tells the kernel of none. */

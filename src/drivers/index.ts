@@ -1,9 +1,10 @@
 import type { Driver, Drivers, Step, WantedNetwork } from '../cnm/driver.js'
-import type { ForwardedBridge } from '../cnm/types.js'
+import type { Endpoint, ForwardedBridge, Network } from '../cnm/types.js'
 import { invalid } from '../errors.js'
 import { type Element, keyOf, sameElement } from '../firewall/elements.js'
 import { suggestion } from '../nearest.js'
 import type { KernelEvent } from '../netlink/events.js'
+import type { Link } from '../netlink/objects.js'
 import { readSysctl } from '../netlink/sysctl.js'
 import { diff } from '../reconcile.js'
 import { bridge } from './bridge/driver.js'
@@ -25,6 +26,8 @@ type AnyDriver = HostDriver<unknown>
 export interface HostDrivers extends Drivers {
   /** See HostDriver.doubt. */
   doubt(event: KernelEvent): Doubt | undefined
+  /** See HostDriver.isRight. */
+  isRight(network: Network, endpoint: Endpoint, link: Link): boolean
 }
 
 export function createDrivers(deps: DriverDeps): HostDrivers {
@@ -47,6 +50,7 @@ export function createDrivers(deps: DriverDeps): HostDrivers {
     },
     planTouched: async (wanted, touched) =>
       (await drivers.get(wanted.network.driver)?.planTouched?.(wanted, touched)) ?? [],
+    isRight: (network, endpoint, link) => drivers.get(network.driver)?.isRight?.(network, endpoint, link) ?? false,
     hasSettings: network => {
       const settings = drivers.get(network.driver)?.settings?.(network) ?? {}
       return Object.entries(settings).every(([key, value]) => isSet(key, value))

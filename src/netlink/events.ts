@@ -7,7 +7,15 @@ import type { Address, FdbEntry, Link, Neighbour, Route } from './objects.js'
 import { parseAddress, parseFdb, parseLink, parseNeighbour, parseRoute } from './parse.js'
 import { rtm } from './request.js'
 import { NetlinkSocket } from './socket.js'
-import { addressMessage, afBridge, linkMessage, neighbourMessage, routeMessage, settingsMessage } from './tables.js'
+import {
+  addressMessage,
+  afBridge,
+  bridgePortMessage,
+  linkMessage,
+  neighbourMessage,
+  routeMessage,
+  settingsMessage,
+} from './tables.js'
 
 /** RTNLGRP_*, linux/rtnetlink.h. `neighbour` carries forwarding entries too, `settings` the few sysctls of which the kernel tells (forwarding, rp_filter). */
 const groupNumbers = {
@@ -21,8 +29,8 @@ export type KernelEvent =
   | { what: 'overrun' }
   | ({ change: 'new' | 'deleted' } & (
       | { what: 'link'; link: Link }
-      /** what a bridge keeps about one of its ports has changed */
-      | { what: 'port'; index: number; name: string }
+      /** what a bridge keeps about one of its ports has changed; `port` is what it is now, absent when it is none any more */
+      | { what: 'port'; index: number; port?: Link['port'] }
       /** sysctls of a link; `index` is below 0 for those of all links */
       | { what: 'settings'; index: number }
       | { what: 'address'; address: Address }
@@ -46,20 +54,19 @@ export interface Hearing {
 
 /**
  * Hear what changes in a namespace, as `ip monitor` does, until `signal` aborts. `handler` is called from the event
- * loop; listening neither blocks nor keeps the process alive. `netns` may be closed meanwhile.
+ * loop; listening neither blocks nor keeps the process alive. A namespace may be closed meanwhile; a socket of it is this watch's to close.
  */
 export function watchKernel(
-  netns: Netns,
+  of: Netns | NetlinkSocket,
   groups: readonly EventGroup[],
   handler: (event: KernelEvent) => void,
   signal: AbortSignal,
   { gatherMs = 0 }: Hearing = {},
 ): void {
   if (signal.aborted) return
-  const socket = NetlinkSocket.open(
-    netns,
-    groups.map(group => groupNumbers[group]),
-  )
+  const numbers = groups.map(group => groupNumbers[group])
+  const socket = of instanceof NetlinkSocket ? of : NetlinkSocket.open(of)
+  socket.join(numbers)
   const hear = (): Iterable<Notification> =>
     gatherMs === 0 ? socket.notifications(datagramsAtOnce) : lastOfEachLink([...socket.notifications(gatheredAtOnce)])
   const tell = (): void => {
@@ -107,13 +114,13 @@ function parseEvent(type: number, bytes: Buffer, start: number, end: number): Ke
   const change = isNew ? 'new' : 'deleted'
   switch (type) {
     case rtm.newLink:
-    case rtm.deleteLink: {
-      const message = decode(linkMessage, bytes, start, end)
+    case rtm.deleteLink:
       // AF_BRIDGE: the link is a port and its port settings changed; or it is one no longer, which is no end of the link.
-      if (message.family === afBridge)
-        return { what: 'port', change, index: message.index, name: message.attrs.ifname ?? '' }
-      return { what: 'link', change, link: parseLink(message) }
-    }
+      if (decode(ifinfomsg, bytes, start, end).family === afBridge) {
+        const { index, attrs } = decode(bridgePortMessage, bytes, start, end)
+        return { what: 'port', change, index, ...(isNew && { port: attrs.protinfo }) }
+      }
+      return { what: 'link', change, link: parseLink(decode(linkMessage, bytes, start, end)) }
     case rtm.newAddress:
     case rtm.deleteAddress: {
       const address = parseAddress(decode(addressMessage, bytes, start, end))

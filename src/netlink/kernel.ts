@@ -3,6 +3,7 @@ import { linkGroup } from '../marks.js'
 import { checkLinkName } from '../names.js'
 import { announcement } from './announcement.js'
 import { type Codec, decode, type ValueOf } from './codec.js'
+import { ifinfomsg } from './kinds.js'
 import { ErrnoError } from './libc.js'
 import { LinkDeletions } from './link-deletions.js'
 import { kernelError, NetlinkError } from './netlink-error.js'
@@ -117,15 +118,22 @@ export class Kernel {
 
   /** `ip -d link show dev NAME`; undefined when there is no such link. */
   link(nameOrIndex: string | number): Link | undefined {
+    return this.#link(nameOrIndex, (bytes, start, end) => parseLink(decode(linkMessage, bytes, start, end)))
+  }
+
+  /** Of it the index alone: all else that there is of a bridge takes longer to decode than the kernel takes to tell it. */
+  linkIndex(name: string): number | undefined {
+    return this.#link(name, (bytes, start, end) => decode(ifinfomsg, bytes, start, end).index)
+  }
+
+  #link<T>(nameOrIndex: string | number, parse: (bytes: Buffer, start: number, end: number) => T): T | undefined {
     const isName = typeof nameOrIndex === 'string'
     const ask = request(words('ip link show', { dev: nameOrIndex }), rtm.getLink, 0, linkMessage, {
       ...linkHeader,
       index: isName ? 0 : nameOrIndex,
       attrs: { extMask: skipStats, ifname: isName ? checkLinkName(nameOrIndex) : undefined },
     })
-    return absentIs(undefined, ['ENODEV'], () =>
-      this.socket.get(ask, (bytes, start, end) => parseLink(decode(linkMessage, bytes, start, end))),
-    )
+    return absentIs(undefined, ['ENODEV'], () => this.socket.get(ask, parse))
   }
 
   /** `ip address show [dev INDEX]`; an absent link has none. */

@@ -1,4 +1,5 @@
 import { unavailable } from '../errors.js'
+import { batches, bytesAtOnce } from './batches.js'
 import { debugRequest } from './debug.js'
 import { frameSize, type Incoming, type Notification, readFrames, socketAddress, writeFrames } from './framing.js'
 import {
@@ -37,9 +38,6 @@ const msgTrunc = 0x20
 /** linux/sockios.h: a descriptor of the namespace that a socket is in */
 const siocgskns = 0x894c
 
-/** Acknowledgements wait in the socket's receive buffer, which holds about 250 of them before it drops some. */
-const requestsAtOnce = 100
-const bytesAtOnce = 65_536
 const dumpTries = 10
 
 /**
@@ -71,20 +69,26 @@ export class NetlinkSocket {
 
   /** Open in a namespace; `groups` are those of the protocol to hear from: RTNLGRP_*, unless another protocol is given. */
   static open(netns: Netns, groups: readonly number[] = [], how: SocketOptions = {}): NetlinkSocket {
-    const { protocol = netlinkRoute, notificationBytes = 1 << 20 } = how
+    const { protocol = netlinkRoute, notificationBytes } = how
     const fd = inNetns(netns, () => socket(afNetlink, sockRaw | sockCloexec, protocol))
     try {
       const set = (name: number, value: number) => setsockopt(fd, solNetlink, name, [value], 4)
       for (const option of [extAck, capAck, getStrictCheck]) set(option, 1)
       const address = socketAddress(afNetlink)
       bind(fd, address, address.length)
-      for (const group of groups) set(addMembership, group)
-      if (groups.length > 0) setsockopt(fd, solSocket, soRcvbufForce, [notificationBytes], 4)
-      return new NetlinkSocket(fd)
+      const opened = new NetlinkSocket(fd)
+      if (groups.length > 0) opened.join(groups, notificationBytes)
+      return opened
     } catch (error) {
       close(fd)
       throw error
     }
+  }
+
+  /** Hear from groups from now on. */
+  join(groups: readonly number[], notificationBytes = 1 << 20): void {
+    for (const group of groups) setsockopt(this.fd, solNetlink, addMembership, [group], 4)
+    setsockopt(this.fd, solSocket, soRcvbufForce, [notificationBytes], 4)
   }
 
   /** Another socket of any kind in the same namespace. */
@@ -315,22 +319,3 @@ export class NetlinkSocket {
 }
 
 const outgoing = ({ type, flags, body }: Request) => ({ type, flags: flags | nlmRequest | nlmAck, body })
-
-/** Split where a request must see what those before it did, and where a send gets too large. */
-function* batches(requests: readonly Request[]): Generator<readonly Request[]> {
-  let batch: Request[] = []
-  let size = 0
-  for (const request of requests) {
-    const grown = size + frameSize(request.body)
-    const last = batch.at(-1)
-    const depends = request.byName && !last?.byName
-    if (last && (depends || batch.length >= requestsAtOnce || grown > bytesAtOnce)) {
-      yield batch
-      batch = []
-      size = 0
-    }
-    batch.push(request)
-    size += frameSize(request.body)
-  }
-  if (batch.length > 0) yield batch
-}

@@ -119,17 +119,14 @@ export class KernelNamespaces implements Namespaces {
   #fileChanges({ sandbox, links }: WantedSandbox) {
     if (!sandbox.owned) return []
     const files = this.#files(sandbox)
-    const hosts = hostsText(
-      sandbox,
-      links.flatMap(({ addresses }) => addresses),
-    )
-    const changes = [{ file: 'hosts' as const, text: hosts }, ...this.#resolvConf(sandbox, files)]
-    return changes.filter(({ file, text }) => files.read(file) !== text)
-  }
-
-  #resolvConf(sandbox: Sandbox, files: SandboxFiles) {
-    if (!isOurResolvConf(files.read('resolv.conf'))) return []
-    return [{ file: 'resolv.conf' as const, text: resolvConfText(sandbox) }]
+    const addresses = links.flatMap(({ addresses }) => addresses)
+    const changes = [{ file: 'hosts' as const, text: hostsText(sandbox, addresses), have: files.read('hosts') }]
+    const resolvConf = files.read('resolv.conf')
+    if (isOurResolvConf(resolvConf))
+      return [...changes, { file: 'resolv.conf' as const, text: resolvConfText(sandbox), have: resolvConf }].filter(
+        differs,
+      )
+    return changes.filter(differs)
   }
 
   #files(sandbox: Sandbox): SandboxFiles {
@@ -154,3 +151,5 @@ export class KernelNamespaces implements Namespaces {
     }
   }
 }
+
+const differs = ({ text, have }: { text: string; have: string | undefined }): boolean => text !== have

@@ -1,10 +1,11 @@
 import type { Attachment, Replaced, Step, Touched, WantedNetwork, Wiring } from '../../cnm/driver.js'
 import type { Endpoint, Family, HostDoor, Network, PortBinding, PortSpec } from '../../cnm/types.js'
-import { invalid } from '../../errors.js'
+import { invalid, kindOf } from '../../errors.js'
 import { type Element, keyOf } from '../../firewall/elements.js'
 import { type FilteredNetwork, networkElements } from '../../firewall/rules.js'
 import { addressOf, holds } from '../../net/subnets.js'
 import { openNetns } from '../../netlink/netns.js'
+import type { Link } from '../../netlink/objects.js'
 import { bridgePortSet, linkAdd, tolerant } from '../../netlink/requests.js'
 import type { OptionHelp } from '../../options.js'
 import { diff } from '../../reconcile.js'
@@ -26,7 +27,7 @@ import { guardElements, refuseUnguarded, unguardedNotes } from './guard.js'
 import {
   type BridgedNetwork,
   type BridgeShape,
-  bridgeOf,
+  bridgeIndexOf,
   bridgeSettings,
   bridgeSteps,
   hostLinkSteps,
@@ -105,18 +106,24 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   async join(network: Network<Options>, { endpoint, place }: Wiring): Promise<void> {
     const { kernel, firewall } = this.deps
     const bridge = this.shapeOf(network).name
-    const { index: master } = bridgeOf(kernel, network, bridge)
+    const master = bridgeIndexOf(kernel, network, bridge)
     // before the link is up: from its first frame on
     await firewall.apply({ add: this.#guard(network, endpoint), delete: [] })
-    const link = kernel.link(endpoint.hostLink)
-    if (link !== undefined) {
+    try {
+      this.#createCable(network, { endpoint, ...(place && { place }) }, master)
+    } catch (error) {
+      // it was made before, mostly it was not: to ask first would be one more exchange
+      const link = kindOf(error) === 'Conflict' ? kernel.link(endpoint.hostLink) : undefined
+      if (link === undefined) throw error
       for (const step of hostLinkSteps(kernel, network, endpoint, link, bridge, master)) await step.apply()
-      return
     }
+  }
+
+  #createCable(network: Network<Options>, { endpoint, place }: Wiring, master: number): void {
     const netns = place === undefined ? undefined : openNetns(place.netns)
     try {
       const { mtu } = network.options
-      kernel.apply(
+      this.deps.kernel.apply(
         linkAdd({
           kind: 'veth',
           name: endpoint.hostLink,
@@ -253,6 +260,13 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
       if (link !== undefined) steps.push(...hostLinkSteps(kernel, network, endpoint, link, shape.name, bridge?.index))
     }
     return steps
+  }
+
+  isRight(network: Network<Options>, endpoint: Endpoint, link: Link): boolean {
+    const { kernel } = this.deps
+    const bridge = this.shapeOf(network).name
+    const index = kernel.linkIndex(bridge)
+    return index !== undefined && hostLinkSteps(kernel, network, endpoint, link, bridge, index).length === 0
   }
 
   settings(network: Network<Options>): Record<string, string> {

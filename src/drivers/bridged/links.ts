@@ -159,16 +159,16 @@ export function hostLinkSteps(
     {
       words,
       apply: () => {
-        if (change.master === 0) change.master = bridgeOf(kernel, network, bridge).index
+        if (change.master === 0) change.master = bridgeIndexOf(kernel, network, bridge)
         kernel.apply(linkSet(change))
       },
     },
   ]
 }
 
-export function bridgeOf(kernel: Kernel, network: Network, name: string): Link {
-  const link = kernel.link(name)
-  if (link !== undefined) return link
+export function bridgeIndexOf(kernel: Kernel, network: Network, name: string): number {
+  const index = kernel.linkIndex(name)
+  if (index !== undefined) return index
   throw conflict(`bridge ${name} of network ${network.name} is missing; run tsnet reconcile`)
 }
 

@@ -8,7 +8,7 @@ import type { Kernel } from '../../netlink/kernel.js'
 import type { BridgePortData } from '../../netlink/kinds.js'
 import type { Link } from '../../netlink/objects.js'
 import { linkAdd, linkSet } from '../../netlink/requests.js'
-import { type BridgeAddress, type BridgeShape, bridgeOf, refuseForeign } from '../bridged/links.js'
+import { type BridgeAddress, type BridgeShape, bridgeIndexOf, refuseForeign } from '../bridged/links.js'
 import { markOf } from '../mark.js'
 import type { OverlayOptions } from './options.js'
 
@@ -78,7 +78,7 @@ function create(kernel: Kernel, network: OverlayNetwork, others: OtherHosts): vo
       mtu,
       // the bridge takes its ports' addresses as its own: by this one the other hosts reach this host's own addresses
       mac: hostMacOf(network.id, others.host),
-      master: bridgeOf(kernel, network, bridgeNameOf(network)).index,
+      master: bridgeIndexOf(kernel, network, bridgeNameOf(network)),
       alias: markOf(network),
       // it has no address and sends nothing of its own
       addrGenMode: 'none',
@@ -123,7 +123,7 @@ export function vxlanSteps(
   const { change, what } = changeOf(network, others, link, bridge, vtep)
   if (what.length === 0) return []
   const apply = (): unknown => {
-    if (change.master === 0) change.master = bridgeOf(kernel, network, bridgeNameOf(network)).index
+    if (change.master === 0) change.master = bridgeIndexOf(kernel, network, bridgeNameOf(network))
     kernel.apply(linkSet(change))
     return bridge === undefined ? fill() : undefined
   }
