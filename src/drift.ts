@@ -6,6 +6,7 @@ import { type EventGroup, type KernelEvent, watchKernel } from './netlink/events
 import { Kernel } from './netlink/kernel.js'
 import { currentNetns, type Netns, openNetns } from './netlink/netns.js'
 import type { Link } from './netlink/objects.js'
+import { everySeconds } from './ticks.js'
 
 /** What others did comes in bursts; so does what we do, which is in order again before anybody looks. */
 const collectMs = 40
@@ -13,7 +14,7 @@ const collectMs = 40
 const betweenMs = 250
 /** Sandboxes and networks come in bursts too, and nobody waits for their being followed. */
 const followMs = 100
-const lookMs = 1_000
+const lookSeconds = 1
 /** namespaces whose paths are looked at in one turn */
 const pathsAtOnce = 50
 /** What is done inside of a sandbox is mostly a few things at a time. */
@@ -58,7 +59,7 @@ export class DriftWatch {
   readonly #seen: Seen = new Map()
   readonly #inside = new Map<string, Inside>()
   readonly #extra = new Map<'entries' | 'routes', AbortController>()
-  readonly #timer: NodeJS.Timeout
+  readonly #stopLooking: () => void
   #news = nothing()
   #collecting: NodeJS.Timeout | undefined
   #toldAt = Number.NEGATIVE_INFINITY
@@ -68,13 +69,12 @@ export class DriftWatch {
   constructor(of: Drifting) {
     this.#of = of
     for (const link of of.links()) if (of.isOurs(link)) this.#seen.set(link.index, link)
-    this.#timer = setInterval(() => this.#tick(), lookMs)
-    this.#timer.unref()
+    this.#stopLooking = everySeconds(lookSeconds, () => this.#tick())
     this.followSoon()
   }
 
   stop(): void {
-    clearInterval(this.#timer)
+    this.#stopLooking()
     clearTimeout(this.#collecting)
     clearTimeout(this.#following)
     for (const { stop } of this.#inside.values()) stop.abort()

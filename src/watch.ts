@@ -5,9 +5,10 @@ import { type KernelEvent, watchKernel } from './netlink/events.js'
 import { currentNetns } from './netlink/netns.js'
 import { type NftTransaction, nftGeneration, watchNftables } from './netlink/nftables.js'
 import type { Link } from './netlink/objects.js'
+import { everySeconds } from './ticks.js'
 
 /** How often we look at firewalls that tell nobody what is done to them. */
-const lookMs = 1_000
+const lookSeconds = 1
 /** What we do ourselves is told too: whoever asked for it is answered first. */
 const gatherMs = 10
 /** Other programs' changes come in bursts, and a look costs a millisecond. */
@@ -54,11 +55,13 @@ export function watchHost(watched: Watched): { lookSoon: () => void; stop: () =>
   )
   watchLinks(watched, lookSoon, stop.signal)
   watchFirewall(watched, lookSoon, stop.signal)
-  const timer = setInterval(() => watched.mustLook() && lookSoon(), lookMs)
+  const stopLooking = everySeconds(lookSeconds, () => {
+    if (watched.mustLook()) lookSoon()
+  })
   return {
     lookSoon,
     stop() {
-      clearInterval(timer)
+      stopLooking()
       stop.abort()
     },
   }

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import type { DockerNames } from '../cnm/names.js'
 import { messageOf } from '../errors.js'
 import type { Log } from '../log.js'
+import { everySeconds } from '../ticks.js'
 
 // dockerd never tells a network plugin what its networks and containers are called. Its API does (docs.docker.com/reference/api/engine).
 // It must not be asked from within a plugin call, which dockerd waits for with its locks held: here nothing waits for us.
@@ -82,7 +83,7 @@ export class DockerWatch {
           )
         told = reason
       }
-      await sleep(pauseMs, undefined, { signal: this.#stop.signal, ref: false }).catch(() => {})
+      await pause(pauseMs, this.#stop.signal)
       pauseMs = Math.min(pauseMs * 2, longestRetryMs)
     }
   }
@@ -181,6 +182,20 @@ export class DockerWatch {
       sent.end()
     })
   }
+}
+
+/** Where there is no Docker this goes on for good, so in the end it is no wake-up of its own. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (ms < longestRetryMs) return sleep(ms, undefined, { signal, ref: false }).catch(() => {})
+  return new Promise(resolve => {
+    const done = (): void => {
+      stopWaiting()
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const stopWaiting = everySeconds(longestRetryMs / 1000, done)
+    signal.addEventListener('abort', done)
+  })
 }
 
 async function* linesOf(stream: IncomingMessage): AsyncGenerator<string> {

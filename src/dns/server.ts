@@ -7,6 +7,7 @@ import { holds } from '../net/subnets.js'
 import { openInetSocket } from '../netlink/inet-socket.js'
 import { hasCode } from '../netlink/libc.js'
 import { type Netns, openNetns } from '../netlink/netns.js'
+import { everySeconds } from '../ticks.js'
 import { Forwarder } from './forward.js'
 import { insideAddress, leaveInside, listenInside, port } from './inside.js'
 import { Listener } from './listener.js'
@@ -17,7 +18,7 @@ import { hostServers } from './upstream.js'
 import { View } from './view.js'
 
 /** How often listeners are compared with what is there: namespaces may go and addresses come without our doing. */
-const compareMs = 2_000
+const compareSeconds = 2
 
 export interface NameServerOptions {
   log: Log
@@ -54,7 +55,7 @@ export class NameServer implements NameService {
   /** of sandboxes with servers of their own, by sandbox id */
   readonly #own = new Map<string, Forwarder>()
   readonly #host: Forwarder
-  readonly #timer: NodeJS.Timeout
+  readonly #stopComparing: () => void
   /** reasons why an address is not listened at, so that each is told once */
   readonly #told = new Map<string, string>()
   /** ids of sandboxes by the namespace that they are in: more than one where they share it */
@@ -70,8 +71,7 @@ export class NameServer implements NameService {
       servers: hostServers(address => this.#gateways.get(address)?.listener !== undefined, resolvConf),
       open: spec => openInetSocket(spec),
     })
-    this.#timer = setInterval(() => this.#guarded('everything'), compareMs)
-    this.#timer.unref()
+    this.#stopComparing = everySeconds(compareSeconds, () => this.#guarded('everything'))
   }
 
   update(world: NamedWorld, what: ChangedObjects): void {
@@ -108,7 +108,7 @@ export class NameServer implements NameService {
   }
 
   close(): void {
-    clearInterval(this.#timer)
+    this.#stopComparing()
     for (const { sandbox } of [...this.#inside.values()]) this.release(sandbox)
     for (const { listener } of this.#gateways.values()) listener?.close()
     this.#gateways.clear()

@@ -11,8 +11,8 @@ export const patience = {
   headersTimeout: 10_000,
   /** to the end of the body */
   requestTimeout: 30_000,
-  /** how often that is looked at */
-  connectionsCheckingInterval: 1_000,
+  /** how often that is looked at: each server wakes the processor for it */
+  connectionsCheckingInterval: 5_000,
 } as const
 
 export interface ConnectionOptions {

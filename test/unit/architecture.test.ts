@@ -10,6 +10,7 @@ const leaves = [
   'directories',
   'undo',
   'reconcile',
+  'ticks',
   'locks',
   'damper',
   'mender',
