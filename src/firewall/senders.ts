@@ -43,5 +43,7 @@ export function linkLocalOf(mac: string): string {
   const [a = 0, b = 0, c = 0, ...rest] = mac.split(':').map(part => Number.parseInt(part, 16))
   const bytes = [a ^ 2, b, c, 0xff, 0xfe, ...rest]
   const id = bytes.reduce((number, byte) => number * 256n + BigInt(byte), 0n)
-  return formatAddress(6, parseHostCidr('fe80::/64').first + id)
+  return formatAddress(6, linkLocal.first + id)
 }
+
+const linkLocal = parseHostCidr('fe80::/64')

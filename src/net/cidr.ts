@@ -1,5 +1,6 @@
 /** Address arithmetic on whole numbers: one code for IPv4 and IPv6. Texts are read and written by `ip-address`. */
 
+import { isIPv4 } from 'node:net'
 import { Address4, Address6 } from 'ip-address'
 import type { Family } from '../cnm/types.js'
 import { invalid } from '../errors.js'
@@ -26,8 +27,9 @@ export const bitsOf = (family: Family): number => (family === 4 ? 32 : 128)
 export function parseAddress(text: string, what = 'address'): Address {
   // A zone (fe80::1%eth0) names a link of one host, and a prefix length is not part of an address.
   if (!/[/%]/.test(text)) {
-    if (Address4.isValid(text)) return { family: 4, value: new Address4(text).bigInt() }
-    if (Address6.isValid(text)) return { family: 6, value: new Address6(text).bigInt() }
+    // what is none costs an exception, and whatever has a colon is no IPv4
+    if (isIPv4(text)) return { family: 4, value: new Address4(text).bigInt() }
+    if (text.includes(':') && Address6.isValid(text)) return { family: 6, value: new Address6(text).bigInt() }
   }
   throw invalid(`${what} "${text}" is not an IP address`)
 }

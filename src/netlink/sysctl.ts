@@ -33,6 +33,9 @@ function here<T>(name: string, work: (path: string) => Done<T>): Done<T> {
   }
 }
 
+/** Not to be created if it is missing, which the kernel would lock the folder for. */
+const onlyWrite = { flag: 'r+' } as const
+
 /** `sysctl -n NAME`, in a namespace or in this process's own. Throws NotFound. */
 export const readSysctl = (netns: Netns | undefined, name: string): string =>
   at<string>(netns, name, path => readFileSync(path, 'utf8').trim())
@@ -41,12 +44,12 @@ export const readSysctl = (netns: Netns | undefined, name: string): string =>
 export const writeSysctl = (netns: Netns | undefined, name: string, value: string | number): boolean =>
   at<boolean>(netns, name, path => {
     if (readFileSync(path, 'utf8').trim() === String(value)) return false
-    writeFileSync(path, String(value))
+    writeFileSync(path, String(value), onlyWrite)
     return true
   })
 
 /** `sysctl -w KEY=VALUE ...` in a namespace, whatever they are now. Throws as writeSysctl does. */
 export const writeSysctls = (netns: Netns, settings: readonly { key: string; value: string }[]): void =>
   inNetns(netns, () => {
-    for (const { key, value } of settings) here<void>(key, path => writeFileSync(path, value))
+    for (const { key, value } of settings) here<void>(key, path => writeFileSync(path, value, onlyWrite))
   })
