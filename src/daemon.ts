@@ -32,6 +32,7 @@ import { hasLegacyFilter } from './firewall/foreign-legacy.js'
 import { HostPorts } from './firewall/host-ports.js'
 import { openKeeper } from './firewall/keeper.js'
 import { isOurProgram } from './firewall/program.js'
+import { keepYoungGenerationSmall } from './heap.js'
 import { AllAddresses } from './ipam/addresses.js'
 import { Ipam } from './ipam/ipam.js'
 import { createLog, type Log } from './log.js'
@@ -63,6 +64,7 @@ export interface Daemon {
  * order of dependence, closed in reverse, whether the start fails half way or the daemon is told to stop.
  */
 export function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  keepYoungGenerationSmall()
   const log = createLog(options.logLevel)
   const startedMs = performance.now()
   return withUndo(async undo => {

@@ -20,6 +20,7 @@ const leaves = [
   'nearest',
   'options',
   'version',
+  'heap',
   'ports',
   'net',
 ]
