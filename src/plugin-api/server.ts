@@ -1,4 +1,5 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type Server } from 'node:http'
+import express, { type Request, type Response } from 'express'
 import type { Cnm, DockerDoor } from '../cnm/cnm.js'
 import { messageOf } from '../errors.js'
 import type { Log } from '../log.js'
@@ -48,20 +49,25 @@ export async function createPluginServer({ cnm, log, socketPath, group, inherite
  * on Program- and RevokeExternalConnectivity dockerd takes it for success.
  */
 function createPluginHttp(docker: DockerDoor, log: Log): Server {
-  // without a framework: its routing and body parser were a quarter of a small call's time, and dockerd makes nine of a container's life
-  const server = createServer(patience, (request, response) => {
-    const exchange = beginExchange(request, response, log)
-    handle(request, exchange, docker).catch(error =>
-      refuse(exchange, error instanceof Unreadable ? error.status : 500, error),
-    )
+  const app = express().disable('x-powered-by')
+  app.use((request: Request, response: Reply, next: () => void) => {
+    response.locals.exchange = beginExchange(request, log)
+    next()
   })
+  // dockerd sends no Content-Type, so every body is ours to parse.
+  const readBody = express.raw({ type: () => true, limit: maxBodyBytes, inflate: false })
+  app.post('/:method', readBody, (request: Request, response: Reply) => handle(request, response, docker))
+  app.use((_request: Request, response: Reply) => refuseUnknown(response))
+  app.use((error: unknown, _request: Request, response: Reply, _next: unknown) =>
+    refuse(response, statusOf(error), error),
+  )
+  const server = createServer(patience, app)
   server.keepAliveTimeout = keepAliveTimeoutMs
   return server
 }
 
 /** One request and its answer, for the log. */
 interface Exchange {
-  response: ServerResponse
   log: Log
   method: string
   startMs: number
@@ -69,12 +75,12 @@ interface Exchange {
   about: object
   slow: NodeJS.Timeout
 }
+type Reply = Response<unknown, { exchange: Exchange }>
 
-function beginExchange({ url = '' }: IncomingMessage, response: ServerResponse, log: Log): Exchange {
+function beginExchange(request: Request, log: Log): Exchange {
   const exchange: Exchange = {
-    response,
     log,
-    method: (url.split('?', 1)[0] ?? '').slice(1, 101),
+    method: request.path.slice(1, 101),
     startMs: performance.now(),
     about: {},
     slow: setTimeout(() => {
@@ -85,69 +91,44 @@ function beginExchange({ url = '' }: IncomingMessage, response: ServerResponse, 
   return exchange
 }
 
-/** A request that nobody can read: it never reaches a handler. */
-class Unreadable extends Error {
-  constructor(
-    readonly status: 400 | 413,
-    message: string,
-  ) {
-    super(message)
-  }
-}
-
-/** dockerd sends no Content-Type, so every body is ours to read. */
-function bodyOf(request: IncomingMessage): Promise<Buffer> {
-  // a small one could unpack to any size
-  if ((request.headers['content-encoding'] ?? 'identity') !== 'identity')
-    return Promise.reject(new Unreadable(400, 'the body is compressed'))
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = []
-    let bytes = 0
-    request.on('data', (chunk: Buffer) => {
-      bytes += chunk.length
-      if (bytes <= maxBodyBytes) chunks.push(chunk)
-      else reject(new Unreadable(413, `the body is larger than ${maxBodyBytes} bytes`))
-    })
-    request.on('end', () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)))
-    request.on('close', () => reject(new Unreadable(400, 'the request was cut off')))
-    request.on('error', reject)
-  })
-}
-
-async function handle(request: IncomingMessage, exchange: Exchange, docker: DockerDoor): Promise<void> {
-  const method = request.method === 'POST' ? methods.get(exchange.method) : undefined
-  if (method === undefined) return refuse(exchange, 404, `there is no method ${exchange.method}`)
-  const body = await bodyOf(request)
+async function handle(request: Request, response: Reply, docker: DockerDoor): Promise<void> {
+  const { exchange } = response.locals
+  const method = methods.get(exchange.method)
+  if (method === undefined) return refuseUnknown(response)
   let call: Call
   try {
-    call = method(body)
+    call = method(Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0))
   } catch (error) {
-    return refuse(exchange, 400, error)
+    return refuse(response, 400, error)
   }
   exchange.about = idsOf(call.request)
   try {
-    answer(exchange, 200, await call.run(docker))
+    answer(response, 200, await call.run(docker))
   } catch (error) {
-    refuse(exchange, 200, error)
+    refuse(response, 200, error)
   }
 }
 
-function refuse(exchange: Exchange, status: number, error: unknown): void {
+const refuseUnknown = (response: Reply): void =>
+  refuse(response, 404, `there is no method ${response.locals.exchange.method}`)
+
+function refuse(response: Reply, status: number, error: unknown): void {
   const message = messageOf(error)
-  answer(exchange, status, { Err: message, Error: message }, message)
+  answer(response, status, { Err: message, Error: message }, message)
 }
 
 /** The one place where an answer leaves: always a JSON object, always a line in the log. */
-function answer(exchange: Exchange, status: number, body: object, error?: string): void {
-  const { response, log, method, startMs, about, slow } = exchange
+function answer(response: Reply, status: number, body: object, error?: string): void {
+  const { log, method, startMs, about, slow } = response.locals.exchange
   clearTimeout(slow)
   const durationMs = Math.round((performance.now() - startMs) * 1000) / 1000
   const fields = { method, ...about, status, durationMs }
   if (error !== undefined) log.warn({ ...fields, error }, 'refused a call of dockerd')
   else if (response.destroyed) log.warn(fields, 'did what dockerd asked, but it had hung up before the answer')
   else log.debug(fields, 'answered dockerd')
-  const text = JSON.stringify(body)
-  response.writeHead(status, { 'Content-Type': contentType, 'Content-Length': Buffer.byteLength(text) }).end(text)
+  response.statusCode = status
+  response.setHeader('Content-Type', contentType)
+  response.end(JSON.stringify(body))
 }
 
 /** Of the identifiers in a request those that it has, in our words. */
@@ -158,4 +139,10 @@ function idsOf(request: object): object {
     ...(EndpointID !== undefined && { endpoint: EndpointID }),
     ...(PoolID !== undefined && { pool: PoolID }),
   }
+}
+
+/** express and its body parser mark their errors with a status; what has none is our own fault. */
+function statusOf(error: unknown): 400 | 413 | 500 {
+  const status = error instanceof Error && 'status' in error ? Number(error.status) : 500
+  return status === 413 ? 413 : status >= 400 && status < 500 ? 400 : 500
 }

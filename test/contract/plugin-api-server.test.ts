@@ -111,10 +111,13 @@ describe('errors', () => {
     'a/b',
     '',
     'NetworkDriver.Join/',
-    '%E0%A4%A',
   ])('of the unknown method %j are 404, as JSON', async method => {
     const reply = await dockerd.send(method, '{}')
     expect([reply.status, typeof reply.body.Err]).toEqual([404, 'string'])
+  })
+
+  it('of a path that is no text are 400', async () => {
+    expect((await dockerd.send('%E0%A4%A', '{}')).status).toBe(400)
   })
 
   it('of a body over the limit are 413, while every port of tcp and udp still fits', async () => {
