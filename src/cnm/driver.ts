@@ -35,6 +35,8 @@ export interface Attachment {
   mtu?: number
   gateways: Partial<Record<Family, string>>
   routes: Route[]
+  /** The driver tells the neighbours who has the addresses now (`Driver.announce`); else the kernel is asked to. */
+  announced?: true
 }
 
 /** Bindings of an endpoint that end because others take their host ports. */
@@ -252,6 +254,8 @@ export interface SandboxLink {
   mtu?: number
   /** CIDRs */
   addresses: string[]
+  /** as of an `Attachment` */
+  announced?: true
   routes: Route[]
   /** of the routes, the default route among them; the kernel's own choice when absent */
   metric?: number

@@ -300,6 +300,7 @@ export function wantedSandbox(deps: EndpointDeps, sandbox: Sandbox, endpoints: r
       mac,
       ...(attachment.mtu === undefined ? {} : { mtu: attachment.mtu }),
       addresses,
+      ...(attachment.announced && { announced: true }),
       routes: [...attachment.routes, ...endpoint.routes],
       sysctls: options?.sysctls ?? {},
       neighbours: options?.neighbours ?? [],

@@ -170,7 +170,10 @@ export class NameServer implements NameService {
       return listenInside(netns, answer)
     } catch (error) {
       // without nftables in there the port itself is ours, and nobody else in the sandbox may have it
-      this.#log.debug({ err: error, sandbox: sandbox.name }, 'port 53 is bound, not redirected')
+      this.#log.warn(
+        { err: error, sandbox: sandbox.name },
+        'port 53 of a sandbox is bound, not redirected: its programs cannot have it',
+      )
       return new Listener({ address: insideAddress, port }, answer, netns)
     }
   }

@@ -72,24 +72,25 @@ export function planInside(
 export type Add = (words: string, requests: Requests) => void
 
 /** What an interface of ours is set to; what the user asks for goes over it. */
-function sysctlsOf({ ifname, addresses, sysctls }: SandboxLink): Record<string, string> {
+function sysctlsOf({ ifname, addresses, announced, sysctls }: SandboxLink): Record<string, string> {
   const ipv6 = addresses.some(address => address.includes(':'))
-  const own = ipv6 ? { ...standard, ...standard6 } : { 'net.ipv6.conf.IFNAME.disable_ipv6': '1', ...standard }
-  return namedFor(ifname, { ...own, ...sysctls })
+  const own = ipv6 ? standard6 : { 'net.ipv6.conf.IFNAME.disable_ipv6': '1' }
+  const announcing = announced ? {} : { ...announce4, ...(ipv6 && announce6) }
+  return namedFor(ifname, { ...own, ...announcing, ...sysctls })
 }
 
 // the kernel tells the neighbours, when the link comes up, who has the addresses now (ip-sysctl.rst)
-const standard = { 'net.ipv4.conf.IFNAME.arp_notify': '1' }
+const announce4 = { 'net.ipv4.conf.IFNAME.arp_notify': '1' }
+const announce6 = { 'net.ipv6.conf.IFNAME.ndisc_notify': '1' }
 const standard6 = {
   'net.ipv6.conf.IFNAME.disable_ipv6': '0',
-  'net.ipv6.conf.IFNAME.ndisc_notify': '1',
   // the link-local address is usable at once, as the others are: it follows from a MAC address that nobody else has
   'net.ipv6.conf.IFNAME.accept_dad': '0',
 }
 
 /** The kernel takes few settings of a link in a message, but those at once; undefined: this one has to be written to its file. */
 function settingRequest({ index }: Link, ifname: string, key: string, value: string): Requests | undefined {
-  const [announced] = Object.entries(namedFor(ifname, standard))
+  const [announced] = Object.entries(namedFor(ifname, announce4))
   return key === announced?.[0] && value === announced[1] ? linkSet({ index, arpNotify: true }) : undefined
 }
 

@@ -174,13 +174,13 @@ test('ids and source ports are different each time', async () => {
 })
 
 test('a thousand questions wait at once, and more are not taken', async () => {
-  const asking = new Forwarder({ servers: () => ['127.31.0.3'], open: openInetSocket, timeoutMs: 1_000, port })
+  const asking = new Forwarder({ servers: () => ['127.31.0.3'], open: openInetSocket, timeoutMs: 2_500, port })
   const silent = createSocket('udp4')
   await new Promise<void>(resolve => silent.bind(port, '127.31.0.3', () => resolve()))
   const before = performance.now()
   const waiting = Array.from({ length: 1024 }, () => asking.ask(queryOf('silent.example')))
   expect(await asking.ask(queryOf('plain.example'))).toBeUndefined()
-  expect(performance.now() - before).toBeLessThan(900)
+  expect(performance.now() - before).toBeLessThan(2_400)
   expect(new Set(await Promise.all(waiting))).toEqual(new Set([undefined]))
   silent.close()
 })

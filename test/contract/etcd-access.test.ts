@@ -55,7 +55,7 @@ describe('etcd that asks for a password', () => {
       expect(error.message).toContain(says)
       expect(`${error.stack}`).not.toContain('wrong')
     }
-    expect(performance.now() - begin).toBeLessThan(2_000)
+    expect(performance.now() - begin).toBeLessThan(6_000)
     const watching = failureOf(store.watch('', 0, AbortSignal.timeout(5_000))[Symbol.asyncIterator]().next())
     expect((await watching).message).toContain(says)
   })
@@ -121,7 +121,7 @@ describe('etcd with TLS and certificates of its clients', () => {
     for (const wrong of [{ ...plain, tls: { ca: ca! } }, { ...plain, tls: {} }, plain]) {
       const begin = performance.now()
       expect(await failureOf((await open(wrong)).get('a'))).toMatchObject({ kind: 'Unavailable' })
-      expect(performance.now() - begin).toBeLessThan(5_000)
+      expect(performance.now() - begin).toBeLessThan(9_000)
     }
   })
 

@@ -6,7 +6,7 @@ import type { Etcd } from './etcd.js'
 import { until } from './machine.js'
 
 /** A call answers or fails within 3 s; the rest is for a machine that is busy with other things. */
-export const soonMs = 3_500
+export const soonMs = 6_000
 const stores: Store[] = []
 const stop = new AbortController()
 afterEach(async () => {

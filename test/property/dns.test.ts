@@ -135,7 +135,7 @@ describe('a message', () => {
     const bytes = message([1, 4_000, 0, 0], [...name, 0, 1, 0, 1, ...pointers])
     const before = performance.now()
     for (let i = 0; i < 100; i++) readQuery(bytes)
-    expect(performance.now() - before).toBeLessThan(1_000)
+    expect(performance.now() - before).toBeLessThan(10_000)
   })
 })
 

@@ -151,8 +151,8 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     const { kernel } = this.deps
     const link = kernel.link(hostLink)
     if (link?.master === undefined) return
-    // The bridge hears in its own time that the cable has two ends now. Until then it drops what comes by the port and what goes
-    // there, and has dropped what the sandbox itself announced as its end came up.
+    // The bridge hears in its own time that the cable has two ends now, and until then drops what comes by the port and what goes
+    // there: the kernel's own announcement as the sandbox's end comes up (arp_notify) would be lost on a busy machine.
     if (link.port?.state !== 'forwarding')
       kernel.apply(tolerant([bridgePortSet({ index: link.index, state: 'forwarding' })], 'ENETDOWN'))
     kernel.announce(link.master, new Map(addresses.map(address => [addressOf(address), mac])))
@@ -162,6 +162,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     const attachment: Attachment = {
       link: endpoint.ifname ?? peerLinkName(endpoint),
       mtu: network.options.mtu,
+      announced: true,
       gateways: {},
       routes: networkRoutes(network, endpoint, network.options.routes ?? []),
     }
