@@ -32,6 +32,11 @@ export class Mender<T> {
     if (!thing.running) void this.#run(key, thing)
   }
 
+  /** It is being looked at, or will be. */
+  isBusy(key: string): boolean {
+    return this.#things.has(key)
+  }
+
   stop(): void {
     this.#stopped = true
     for (const { timer } of this.#things.values()) clearTimeout(timer)

@@ -71,10 +71,14 @@ export class Drift {
   #networkLinkTouched({ network, endpoints }: WantedNetwork, link: string, words: readonly string[] | undefined): void {
     if (words === undefined) return
     this.#tell(network, { link, words })
-    // what stands on a link of the LAN goes with it, and can come again when that does
-    if (this.#deps.drivers.get(network.driver).segment === 'lan')
-      for (const { endpoint } of endpoints)
-        if (endpoint.sandboxId !== undefined) this.#mender.tell(sandboxLock(endpoint.sandboxId), { words })
+    const isLan = this.#deps.drivers.get(network.driver).segment === 'lan'
+    for (const { sandboxId } of endpoints.map(({ endpoint }) => endpoint)) {
+      if (sandboxId === undefined) continue
+      const key = sandboxLock(sandboxId)
+      // What stands on a link of the LAN goes with it, and can come again when that does. What could not be repaired, or is being
+      // repaired, may have lacked this link.
+      if (isLan || this.#failures.has(key) || this.#mender.isBusy(key)) this.#mender.tell(key, { words })
+    }
   }
 
   /** Of what news is wanted, besides that of links and addresses. */

@@ -153,6 +153,13 @@ describe('drift', () => {
     expect(reconcile(true)).toEqual([])
   })
 
+  test('of a sandbox while its bridge goes too is put right, however the two fall together', async () => {
+    for (const seconds of [0, 0.02, 0.04, 0.06]) {
+      change(`ip -n other link delete eth0; sleep ${seconds}; ip link delete BRIDGE`)
+      await untilAsBefore()
+    }
+  })
+
   test('of several kinds at once is put right', async () => {
     for (let round = 0; round < rounds; round++) {
       const several = Array.from({ length: 2 + below(3) }, () => drifts[below(drifts.length)]?.[0] ?? '')
