@@ -139,8 +139,9 @@ const nearlyFull = 0.8
 
 /** The kernel drops every new connection through the host when this table is full (nf_conntrack: table full). */
 export function conntrackChecks(): Check[] {
-  const [count, max] = ['count', 'max'].map(what => Number(read(`net.netfilter.nf_conntrack_${what}`)))
-  if (!count || !max) return []
+  const [count = Number.NaN, max = 0] = ['count', 'max'].map(what => Number(read(`net.netfilter.nf_conntrack_${what}`)))
+  // a kernel that remembers none has no table that could be full
+  if (Number.isNaN(count) || !(max > 0)) return []
   const words = `the kernel remembers ${count} connections, of ${max} at most`
   const fix = `sysctl -w net.netfilter.nf_conntrack_max=${max * 4}`
   if (count >= max) return [fail('conntrack', `${words}: new ones are dropped`, fix)]
