@@ -69,7 +69,7 @@ export async function openCluster(given: ClusterOptions, undo: Undo): Promise<Cl
   }
   tellUnderlay(kernel, options.advertise, told)
   const start = (controller: Controller): void => {
-    cluster.start(controller.clusterListener(cluster, () => ipam.resync()))
+    cluster.start(controller.clusterListener(cluster, ipam))
     undo.add('leave the cluster', () => cluster.close())
     const stop = new AbortController()
     const netns = currentNetns()

@@ -1,5 +1,5 @@
 import { messageOf } from '../errors.js'
-import type { LostAddress } from '../ipam/types.js'
+import type { ClusterAddresses } from '../ipam/types.js'
 import { addressOf } from '../net/subnets.js'
 import { eventsOf } from './changes.js'
 import type { Cluster, ClusterListener } from './cluster.js'
@@ -13,8 +13,7 @@ export interface ListenerActions {
   /** Detach an endpoint of this host, whoever made it, and put its sandbox in order. */
   detach(endpoint: Endpoint, network: Network): Promise<void>
   reconcile(): Promise<unknown>
-  /** Bring this host's addresses on global networks and the cluster's store together; returns those that others have. */
-  resync(): Promise<LostAddress[]>
+  addresses: ClusterAddresses
 }
 
 /** What this host does when the cluster's store answers, and when other hosts change something. */
@@ -48,7 +47,7 @@ export function clusterListener(deps: EndpointDeps, cluster: Cluster, actions: L
         .map(endpoint => ({ endpoint, sandbox: state.sandboxNameOf(endpoint) })),
 
     async reclaim() {
-      for (const { poolId, address, owner, by, host } of await actions.resync()) {
+      for (const { poolId, address, owner, by, host } of await actions.addresses.resync()) {
         const network = state.networks().find(({ subnets }) => subnets.some(subnet => subnet.poolId === poolId))
         const endpoint = state.endpoint(owner)
         const because = `its address ${address} was given to ${by}${host === undefined ? '' : ` on host ${host}`} while this host was away`
@@ -86,6 +85,11 @@ export function clusterListener(deps: EndpointDeps, cluster: Cluster, actions: L
       if (before === undefined || after !== undefined) return
       for (const endpoint of state.endpointsOfNetwork(before.id))
         void detach(endpoint, before, 'the network was removed while this host was away')
+      actions.addresses
+        .releaseMade(before.subnets.map(({ poolId }) => poolId))
+        .catch(error =>
+          log.warn({ network: before.name, err: error }, `could not release its pools yet: ${messageOf(error)}`),
+        )
     },
 
     remotesChanged(networkId, before, after) {

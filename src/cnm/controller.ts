@@ -1,5 +1,5 @@
 import { doing, kindOf, messageOf, notFound } from '../errors.js'
-import type { LostAddress } from '../ipam/types.js'
+import type { ClusterAddresses } from '../ipam/types.js'
 import { KeyedLock } from '../locks.js'
 import { withUndo } from '../undo.js'
 import { eventsOf } from './changes.js'
@@ -261,10 +261,10 @@ export class Controller implements Cnm {
     return this.#deps.state.networkOfDocker(id) !== undefined
   }
 
-  /** What the cluster tells this host, and asks of it. `resync` is the cluster's address management's. */
-  clusterListener(cluster: Cluster, resync: () => Promise<LostAddress[]>): ClusterListener {
+  /** What the cluster tells this host, and asks of it. */
+  clusterListener(cluster: Cluster, addresses: ClusterAddresses): ClusterListener {
     this.#listener = clusterListener(this.#deps, cluster, {
-      resync,
+      addresses,
       detach: (endpoint, network) => this.#detach(endpoint, network),
       reconcile: () => this.#reconcileHere({ dryRun: false }),
     })

@@ -133,7 +133,8 @@ export async function deleteNetwork(deps: CnmDeps, network: Network): Promise<vo
     }
     await deps.state.deleteNetwork(network, driver.unique?.(network))
   })
-  // after the network is forgotten: a crash in between leaves pools without a network, which start-up releases
+  // After the network is forgotten. A crash in between leaves pools without a network, which start-up releases; those of a global
+  // one also the host that made them, when it hears that the network is gone.
   await releasePools(deps, network, network.subnets)
 }
 

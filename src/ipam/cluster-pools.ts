@@ -20,6 +20,8 @@ export class ClusterPools {
   readonly #coolDownMs: number
   readonly #books = new Map<string, ClusterBook>()
   readonly #locks = new KeyedLock()
+  /** ids of those that this host made and has not released */
+  readonly #made = new Set<string>()
   /** the newest revision of the shared store that this process has seen */
   #newest = 0
 
@@ -128,6 +130,7 @@ export class ClusterPools {
       const known = this.pool(poolId)
       if (onlyIfOwner !== undefined && known?.owner !== onlyIfOwner) return
       await this.#journal.putPool({ id: poolId, release: true })
+      this.#made.delete(poolId)
       await this.forget(poolId)
       if (this.#deps.unreachable() !== undefined) return
       try {
@@ -136,6 +139,10 @@ export class ClusterPools {
         if (!isUnavailable(error)) throw error
       }
     })
+  }
+
+  async releaseMade(poolIds: readonly string[]): Promise<void> {
+    for (const id of poolIds) if (this.#made.has(id)) await this.release(id)
   }
 
   /**
@@ -153,6 +160,7 @@ export class ClusterPools {
         this.#newest = revision
       }
       const pools = new Map(entries.map(({ value }) => [value.id, value]))
+      for (const { id, host: maker } of pools.values()) if (maker === host) this.#made.add(id)
       for (const { id } of this.#journal.pools())
         if (ofNetworks.has(id) || !pools.has(id)) await this.#journal.deletePool(id)
       // its network was deleted, and whoever did that died before the pool was
@@ -235,6 +243,7 @@ export class ClusterPools {
     const record: ClusterPool = { ...pool, scope: 'global', host: this.#deps.host }
     const key = poolKey(pool.id)
     await this.#deps.shared.txn([...conditions, absent(key)], [put(key, record), put(guardKey, pool.id)])
+    this.#made.add(pool.id)
   }
 
   /**

@@ -68,6 +68,10 @@ export class ClusterIpam implements Addresses {
     return this.#pools.release(poolId, onlyIfOwner)
   }
 
+  releaseMade(poolIds: readonly string[]): Promise<void> {
+    return this.#pools.releaseMade(poolIds)
+  }
+
   async requestAddress(poolId: string, spec: AddressSpec): Promise<string> {
     this.#refuseUnreachable()
     return await this.#addresses.request(poolId, spec)

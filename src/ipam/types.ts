@@ -92,6 +92,17 @@ export interface PoolAdoption {
 }
 
 /** What the controller asks of address management, whoever keeps the addresses: this host, or all hosts of a cluster together. */
+/** What a cluster's address management does besides: it has a store that all hosts share. */
+export interface ClusterAddresses {
+  /** Bring this host's addresses and the shared store together, whenever that answers again; returns those that others have. */
+  resync(): Promise<LostAddress[]>
+  /**
+   * A network with these pools was removed. Who removes one releases its pools too, unless it dies before; so does the host that
+   * made them, as soon as it hears of it. Pools of other hosts, and those that are gone, are left alone.
+   */
+  releaseMade(poolIds: readonly string[]): Promise<void>
+}
+
 export interface Addresses {
   /**
    * Reserve a subnet.

@@ -133,7 +133,7 @@ export class FaultWorld {
     this.controller = new Controller(deps)
     await ensureFixedNetworks(deps)
     await this.controller.reconcile({ dryRun: false })
-    cluster.start(this.controller.clusterListener(cluster, () => clusterIpam.resync()))
+    cluster.start(this.controller.clusterListener(cluster, clusterIpam))
     this.#isUp = () => cluster.downBecause() === undefined
     await this.settle()
     this.#store = store

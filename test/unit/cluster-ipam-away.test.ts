@@ -23,6 +23,23 @@ describe('a host that is no more', () => {
     expect((await world.shared.list('ipam/pool/')).entries).toHaveLength(1)
   })
 
+  test('and removed a network, but died before it released the pool: the host that made that does, with all that is in it', async () => {
+    const world = memoryWorld()
+    const local = new MemoryStore()
+    const [a, b] = [await world.host('a', {}, local), await world.host('b')]
+    const id = await world.pool(a, '10.50.0.0/16')
+    await a.requestAddress(id, { owner: 'gateway', address: '10.50.0.1' })
+    await b.requestAddress(id, { owner: 'e1', address: '10.50.0.9' })
+    world.networks.pop()
+    await b.releaseMade([id])
+    expect(await keysOf(world.shared, 'ipam/pool/')).toHaveLength(1)
+    // after a restart too
+    const again = await world.host('a', {}, local)
+    await again.resync()
+    await again.releaseMade([id, 'unknown'])
+    expect([await keysOf(world.shared, 'ipam/pool/'), await world.stored()]).toEqual([[], []])
+  })
+
   test('one address is released for another host only if its owner still has it', async () => {
     const world = memoryWorld()
     const [a, b] = [await world.host('a'), await world.host('b')]
