@@ -163,9 +163,10 @@ export class Drift {
       // nothing is ours in the namespace of one that is on no network
       if (networks.length === 0 || sandbox === undefined || sandbox.shares !== undefined) return []
       if (!this.#deps.namespaces.exists(sandbox.netns)) return []
+      const right = new Set<string>()
       return await this.#carryOut(sandboxLock(id), told, [
-        () => linkSteps(this.#deps, [sandbox]),
-        () => insideSteps(this.#deps, [sandbox]),
+        () => linkSteps(this.#deps, [sandbox], right),
+        () => insideSteps(this.#deps, [sandbox], right),
       ])
     })
   }

@@ -78,7 +78,7 @@ export function createDrivers(deps: DriverDeps): HostDrivers {
     bridges: wanted => bridgesOf(drivers, wanted),
     notes: network => drivers.get(network.driver)?.notes?.(network) ?? [],
     obstacles: wanted => bridgesOf(drivers, [wanted]).flatMap(deps.obstacles),
-    hasLink: name => deps.kernel.link(name) !== undefined,
+    hasLink: name => deps.kernel.linkIndex(name) !== undefined,
     linkNames: wanted => shares(drivers, wanted).flatMap(share => share.driver.linkNames(share.wanted)),
   }
 }

@@ -91,7 +91,6 @@ export interface PoolAdoption {
   scope?: 'local' | 'global'
 }
 
-/** What the controller asks of address management, whoever keeps the addresses: this host, or all hosts of a cluster together. */
 /** What a cluster's address management does besides: it has a store that all hosts share. */
 export interface ClusterAddresses {
   /** Bring this host's addresses and the shared store together, whenever that answers again; returns those that others have. */
@@ -103,6 +102,7 @@ export interface ClusterAddresses {
   releaseMade(poolIds: readonly string[]): Promise<void>
 }
 
+/** What the controller asks of address management, whoever keeps the addresses: this host, or all hosts of a cluster together. */
 export interface Addresses {
   /**
    * Reserve a subnet.

@@ -121,7 +121,7 @@ export class Kernel {
     return this.#link(nameOrIndex, (bytes, start, end) => parseLink(decode(linkMessage, bytes, start, end)))
   }
 
-  /** Of it the index alone: all else that there is of a bridge takes longer to decode than the kernel takes to tell it. */
+  /** Of it the index alone, or that it is there: all else that there is of a link takes longer to decode than the kernel takes to tell it. */
   linkIndex(name: string): number | undefined {
     return this.#link(name, (bytes, start, end) => decode(ifinfomsg, bytes, start, end).index)
   }

@@ -1,7 +1,7 @@
-import { asciiz, attr, be32, bytes, list, message, nest, table } from './codec.js'
+import { asciiz, attr, be32, list, message, nest, table } from './codec.js'
 import { currentNetns } from './netns.js'
 import { applyBatch } from './nft-batch.js'
-import { families, netlinkNetfilter, nfgenmsg, subsystem } from './nftables.js'
+import { families, netlinkNetfilter, nfgenmsg, nftData, subsystem } from './nftables.js'
 import { nlm, type Request, request } from './request.js'
 import { NetlinkSocket } from './socket.js'
 
@@ -15,9 +15,6 @@ const intervalEnd = 1
 /** An attribute has at most 64 KiB, an element at most some 150 bytes. */
 const elementsInOne = 250
 
-/** NFTA_DATA_VALUE */
-const data = table('nftables data', { value: attr(1, bytes) })
-
 /** NFTA_SET_ELEM_LIST_*, in it NFTA_LIST_ELEM, in it NFTA_SET_ELEM_* */
 const elementsMessage = message(
   nfgenmsg,
@@ -29,9 +26,9 @@ const elementsMessage = message(
       list(
         1,
         table('nftables element', {
-          key: nest(1, data),
-          keyEnd: nest(10, data),
-          data: nest(2, data),
+          key: nest(1, nftData),
+          keyEnd: nest(10, nftData),
+          data: nest(2, nftData),
           flags: attr(3, be32),
         }),
       ),

@@ -1,8 +1,8 @@
-import { asciiz, attr, be32, bytes, decode, linkInfo, list, map, message, nest, table, type ValueOf } from './codec.js'
+import { asciiz, attr, be32, decode, linkInfo, list, map, message, nest, table, type ValueOf } from './codec.js'
 import { NetlinkError } from './netlink-error.js'
 import type { Netns } from './netns.js'
 import { applyBatch } from './nft-batch.js'
-import { netlinkNetfilter, nfgenmsg, subsystem } from './nftables.js'
+import { netlinkNetfilter, nfgenmsg, nftData, subsystem } from './nftables.js'
 import { nlm, type Request, request } from './request.js'
 import { NetlinkSocket } from './socket.js'
 
@@ -18,9 +18,6 @@ const getRule = 7
 /** NFPROTO_IPV4 */
 const ip = 2
 
-/** NFTA_DATA_VALUE */
-const data = table('nftables data', { value: attr(1, bytes) })
-
 /** NFTA_PAYLOAD_*, NFTA_CMP_*, NFTA_META_*, NFTA_IMMEDIATE_*, NFTA_NAT_*; NFTA_EXPR_* are numbered as a link's kind and its data are. */
 const expression = linkInfo(
   {
@@ -30,9 +27,9 @@ const expression = linkInfo(
       offset: attr(3, be32),
       length: attr(4, be32),
     }),
-    cmp: table('cmp', { source: attr(1, be32), op: attr(2, be32), data: nest(3, data) }),
+    cmp: table('cmp', { source: attr(1, be32), op: attr(2, be32), data: nest(3, nftData) }),
     meta: table('meta', { target: attr(1, be32), key: attr(2, be32) }),
-    immediate: table('immediate', { target: attr(1, be32), data: nest(2, data) }),
+    immediate: table('immediate', { target: attr(1, be32), data: nest(2, nftData) }),
     nat: table('nat', {
       type: attr(1, be32),
       family: attr(2, be32),

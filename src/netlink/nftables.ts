@@ -1,4 +1,4 @@
-import { asciiz, attr, be16, be32, decode, message, struct, table, u8 } from './codec.js'
+import { asciiz, attr, be16, be32, bytes, decode, message, struct, table, u8 } from './codec.js'
 import { hasCode, watchReadable } from './libc.js'
 import { currentNetns, type Netns } from './netns.js'
 import { request } from './request.js'
@@ -33,6 +33,8 @@ export const nfgenmsg = struct([
   ['version', u8],
   ['_resource', be16],
 ])
+/** NFTA_DATA_VALUE: a key, a value, what a register is compared with */
+export const nftData = table('nftables data', { value: attr(1, bytes) })
 /** NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, ...: number 1 in every message, first of all */
 const objectMessage = message(nfgenmsg, table('nftables object', { table: attr(1, asciiz) }))
 /** NFTA_GEN_* */

@@ -69,7 +69,7 @@ export class KernelNamespaces implements Namespaces {
   }
 
   hasLink(path: string, ifname: string): boolean {
-    return this.#inside(path, kernel => kernel.link(ifname) !== undefined)
+    return this.#inside(path, kernel => kernel.linkIndex(ifname) !== undefined)
   }
 
   compare(wanted: WantedSandbox): InsideDifference | undefined {
@@ -120,13 +120,14 @@ export class KernelNamespaces implements Namespaces {
     if (!sandbox.owned) return []
     const files = this.#files(sandbox)
     const addresses = links.flatMap(({ addresses }) => addresses)
-    const changes = [{ file: 'hosts' as const, text: hostsText(sandbox, addresses), have: files.read('hosts') }]
     const resolvConf = files.read('resolv.conf')
-    if (isOurResolvConf(resolvConf))
-      return [...changes, { file: 'resolv.conf' as const, text: resolvConfText(sandbox), have: resolvConf }].filter(
-        differs,
-      )
-    return changes.filter(differs)
+    const changes = [
+      { file: 'hosts' as const, text: hostsText(sandbox, addresses), have: files.read('hosts') },
+      ...(isOurResolvConf(resolvConf)
+        ? [{ file: 'resolv.conf' as const, text: resolvConfText(sandbox), have: resolvConf }]
+        : []),
+    ]
+    return changes.filter(({ text, have }) => text !== have)
   }
 
   #files(sandbox: Sandbox): SandboxFiles {
@@ -151,5 +152,3 @@ export class KernelNamespaces implements Namespaces {
     }
   }
 }
-
-const differs = ({ text, have }: { text: string; have: string | undefined }): boolean => text !== have

@@ -18,27 +18,27 @@ export interface InsidePlan {
   missing: string[]
 }
 
-/** What a setting of a link is. */
-type ReadSetting = (netns: Netns, link: Link, key: string) => string
+/** What the settings of a link are. */
+type ReadSettings = (netns: Netns, link: Link) => (key: string) => string
 
 /**
  * Every namespace has a file of the same name, and the kernel goes through them all to find one: it is slow among thousands. The
  * message that tells of a link has the usual settings too.
  */
-const readSetting: ReadSetting = (netns, link, key) => {
-  const told = toldSettings(link)[key]
-  return told === undefined ? readSysctl(netns, key) : String(told)
+const readSettings: ReadSettings = (netns, link) => {
+  const told = toldSettings(link)
+  return key => (told[key] === undefined ? readSysctl(netns, key) : String(told[key]))
 }
 
 /** What no setting is: all of them are written, which changes nothing where they are so already. */
-export const unread: ReadSetting = () => ''
+export const unread: ReadSettings = () => () => ''
 
 /** Compare what is wanted inside with what the namespace has. Everything that is not ours stays. */
 export function planInside(
   kernel: Kernel,
   netns: Netns,
   wanted: WantedSandbox,
-  read: ReadSetting = readSetting,
+  read: ReadSettings = readSettings,
 ): InsidePlan {
   const plan: InsidePlan = { words: [], sysctls: [], requests: [], missing: [] }
   const add: Add = (words, requests) => {
@@ -55,8 +55,9 @@ export function planInside(
   for (const want of wanted.links) {
     const link = links.get(want.ifname)
     if (link === undefined) continue
+    const have = read(netns, link)
     for (const [key, value] of Object.entries(sysctlsOf(want)))
-      if (!hasValue(read(netns, link, key), value)) {
+      if (!hasValue(have(key), value)) {
         const told = settingRequest(link, want.ifname, key, value)
         if (told === undefined) plan.sysctls.push({ key, value })
         add(`set ${key} to ${value}`, told ?? [])

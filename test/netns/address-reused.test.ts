@@ -21,9 +21,7 @@ test('one that is connected again with its addresses is reached by the first pac
   const a = host.sandbox('a')
   for (let round = 1; round <= 3; round++) {
     host.tsnet('connect', 'lab', 'b', '--ip', '10.30.0.9', '--ip6', 'fd00:30::9')
-    const [{ mac }] = host.json('ip', '-j', '-n', 'b', 'link', 'show', 'eth0').map(link => ({ mac: link.address })) as [
-      { mac: string },
-    ]
+    const mac = host.json('ip', '-j', '-n', 'b', 'link', 'show', 'eth0')[0]!.address
     const known = JSON.parse(a.tryRun('ip', '-j', 'neigh').stdout) as { dst: string; lladdr?: string }[]
     const wrong = known.filter(({ dst, lladdr }) => addresses.includes(dst) && lladdr !== mac)
     expect([round, wrong]).toEqual([round, []])

@@ -179,7 +179,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   }
 
   isLost(endpoint: Endpoint): boolean {
-    return this.deps.kernel.link(endpoint.hostLink) === undefined
+    return this.deps.kernel.linkIndex(endpoint.hostLink) === undefined
   }
 
   async deleteEndpoint(network: Network<Options>, { endpoint }: Wiring): Promise<void> {

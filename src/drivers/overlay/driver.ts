@@ -103,7 +103,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
 
   override async ensureNetwork(network: OverlayNetwork, before?: OverlayNetwork): Promise<void> {
     const { kernel } = this.deps
-    const isNew = kernel.link(bridgeNameOf(network)) === undefined
+    const isNew = kernel.linkIndex(bridgeNameOf(network)) === undefined
     if (isNew) this.#refuseOverlap(network)
     await super.ensureNetwork(network, before)
     const steps = this.#vxlanSteps(network, () => undefined)
@@ -132,7 +132,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
   override async join(network: OverlayNetwork, wiring: Wiring): Promise<void> {
     const { hostLink, mac, addresses } = wiring.endpoint
     const links = this.#links(network)
-    if (links !== undefined && this.deps.kernel.link(hostLink) === undefined)
+    if (links !== undefined && this.deps.kernel.linkIndex(hostLink) === undefined)
       await this.#queue(network).apply([letGo(links.vxlan.index, links.bridge.index, mac, addresses.map(addressOf))])
     await super.join(network, wiring)
   }
