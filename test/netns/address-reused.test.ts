@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Host } from '../helpers/host.js'
+import { until } from '../helpers/machine.js'
 import { pings } from '../helpers/vantage.js'
 
 // A sandbox that comes back has its addresses again, and another MAC address: its neighbours must not go on writing to the old one,
@@ -38,4 +39,32 @@ test('its port forwards when connect answers', () => {
     expect([round, ports]).toEqual([round, ['forwarding', 'forwarding']])
     host.tsnet('disconnect', 'lab', 'b')
   }
+})
+
+test('an address is announced where somebody may remember who had it before, and nowhere else', async () => {
+  const neighbours = () => JSON.parse(host.run('ip', '-j', '-n', 'a', 'neigh')) as { dst: string }[]
+  /** `a` learns nothing of a neighbour but by an announcement. */
+  const hears = (address: string): boolean => {
+    host.run('ip', '-n', 'a', 'neigh', 'flush', 'all')
+    host.request('POST', '/networks/lab/connect', { sandbox: 'b', ip: address })
+    const heard = neighbours().some(({ dst }) => dst === address)
+    host.request('POST', '/networks/lab/disconnect', { sandbox: 'b' })
+    return heard
+  }
+  host.sandbox('a').tryRun('sysctl', '-qw', 'net.ipv4.conf.eth0.arp_accept=1')
+  const fresh = hears('10.30.0.20')
+  const again = hears('10.30.0.20')
+  const [bridge] = host.json('ip', '-j', 'link', 'show', 'type', 'bridge')
+  host.run('ip', 'link', 'delete', String(bridge!.ifname))
+  await until('the bridge to be put back', () => pings(host.sandbox('a'), '10.30.0.1'))
+  const onNewBridge = [hears('10.30.0.20'), hears('10.30.0.21')]
+  await host.stopTsnet()
+  await host.startTsnet()
+  const afterRestart = hears('10.30.0.22')
+  expect({ fresh, again, onNewBridge, afterRestart }).toEqual({
+    fresh: false,
+    again: true,
+    onNewBridge: [true, false],
+    afterRestart: true,
+  })
 })

@@ -36,6 +36,7 @@ import {
 } from './links.js'
 import { directFamilies, hostAddressesOf, modesOf } from './modes.js'
 import type { BridgedOptions } from './options.js'
+import { Past } from './past.js'
 
 /**
  * What kinds of network have in common that are a Linux bridge in the host's namespace, with the gateway's addresses. An
@@ -45,6 +46,7 @@ import type { BridgedOptions } from './options.js'
 export abstract class BridgedDriver<Options extends BridgedOptions> implements HostDriver<Options> {
   abstract readonly scope: 'local' | 'global'
   readonly segment = 'own'
+  readonly #past = new Past()
 
   constructor(protected readonly deps: DriverDeps) {}
 
@@ -87,6 +89,8 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     for (const step of forwardingSteps(familiesOf([network]))) await step.apply()
     const shape = this.shapeOf(network)
     const link = kernel.link(shape.name)
+    // what is on other hosts has a past of its own
+    this.#past.see(network.id, link === undefined && this.scope === 'local')
     const addresses = link === undefined ? [] : kernel.addresses({ index: link.index })
     for (const step of bridgeSteps(kernel, network, shape, link, addresses)) await step.apply()
     const add = networkElements(this.filtered(network))
@@ -98,6 +102,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
 
   async deleteNetwork(network: Network<Options>, _others: readonly Network<Options>[]): Promise<void> {
     const { kernel, firewall } = this.deps
+    this.#past.forget(network.id)
     const links = this.linksOf(network).flatMap(name => kernel.link(name) ?? [])
     await kernel.deleteLinks(links.filter(link => isMarkOf(network, link)).map(({ index }) => index))
     await firewall.apply({ add: [], delete: networkElements(this.filtered(network)) })
@@ -147,7 +152,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     }
   }
 
-  announce(_network: Network<Options>, { hostLink, mac, addresses }: Endpoint): void {
+  announce({ id }: Network<Options>, { hostLink, mac, addresses }: Endpoint): void {
     const { kernel } = this.deps
     const link = kernel.link(hostLink)
     if (link?.master === undefined) return
@@ -155,7 +160,8 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     // there: the kernel's own announcement as the sandbox's end comes up (arp_notify) would be lost on a busy machine.
     if (link.port?.state !== 'forwarding')
       kernel.apply(tolerant([bridgePortSet({ index: link.index, state: 'forwarding' })], 'ENETDOWN'))
-    kernel.announce(link.master, new Map(addresses.map(address => [addressOf(address), mac])))
+    const known = addresses.map(addressOf).filter(address => this.#past.mayHave(id, address))
+    kernel.announce(link.master, new Map(known.map(address => [address, mac])))
   }
 
   attachment(network: Network<Options>, endpoint: Endpoint): Attachment {
@@ -183,6 +189,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   }
 
   async deleteEndpoint(network: Network<Options>, { endpoint }: Wiring): Promise<void> {
+    this.#past.add(network.id, endpoint.addresses.map(addressOf))
     const link = this.deps.kernel.link(endpoint.hostLink)
     if (link !== undefined && isMarked(link)) await this.deps.kernel.deleteLinks([link.index])
     await this.deps.firewall.apply({ add: [], delete: this.#guard(network, endpoint) })
@@ -227,6 +234,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     const addresses = kernel.addresses()
     const steps = forwardingSteps(familiesOf(wanted.map(({ network }) => network)))
     for (const { network, endpoints } of wanted) {
+      this.#past.see(network.id, false)
       const shape = this.shapeOf(network)
       const bridge = links.get(shape.name)
       const own = addresses.filter(address => address.index === bridge?.index)
