@@ -1,29 +1,21 @@
 import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { HostView, NetworkView, OverlayReport } from '../../src/cnm/specs.js'
 import type { Peer } from '../../src/cnm/types.js'
 import { unavailable } from '../../src/errors.js'
-import { type BuiltCli, buildCli } from '../helpers/built-cli.js'
-import { CliWorld } from '../helpers/cli-world.js'
+import { type CliWorld, eachHasCli } from '../helpers/cli-world.js'
 import type { FakeCnm } from '../helpers/fake-cnm.js'
 import { FakeDockerd } from '../helpers/fake-dockerd.js'
 
-let cli: BuiltCli
 let world: CliWorld
 let cnm: FakeCnm
 
-beforeAll(() => {
-  cli = buildCli()
-})
-afterAll(() => cli.remove())
-
-beforeEach(async () => {
-  world = await CliWorld.start(cli)
+eachHasCli(made => {
+  world = made
   cnm = world.cnm
 })
-afterEach(() => world.close())
 
 const output = (...args: string[]): Promise<string> => world.output(...args)
 

@@ -1,23 +1,15 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type BuiltCli, buildCli } from '../helpers/built-cli.js'
-import { CliWorld } from '../helpers/cli-world.js'
+import { describe, expect, test } from 'vitest'
+import { type CliWorld, eachHasCli } from '../helpers/cli-world.js'
 
-let cli: BuiltCli
 let world: CliWorld
 
-beforeAll(() => {
-  cli = buildCli()
-})
-afterAll(() => cli.remove())
-
-beforeEach(async () => {
-  world = await CliWorld.start(cli)
+eachHasCli(async made => {
+  world = made
   await world.cnm.createNetwork({ name: 'lab' })
   await world.cnm.createSandbox({ name: 'box' })
   await world.cnm.connect('lab', 'box', {})
   world.cnm.calls.length = 0
 })
-afterEach(() => world.close())
 
 const output = (...args: string[]): Promise<string> => world.output('publish', ...args)
 

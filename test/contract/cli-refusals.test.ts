@@ -2,26 +2,19 @@ import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { NetError } from '../../src/errors.js'
-import { type BuiltCli, buildCli, ended } from '../helpers/built-cli.js'
-import { CliWorld } from '../helpers/cli-world.js'
+import { ended } from '../helpers/built-cli.js'
+import { type CliWorld, eachHasCli } from '../helpers/cli-world.js'
 import type { FakeCnm } from '../helpers/fake-cnm.js'
 
-let cli: BuiltCli
 let world: CliWorld
 let cnm: FakeCnm
 
-beforeAll(() => {
-  cli = buildCli()
-})
-afterAll(() => cli.remove())
-
-beforeEach(async () => {
-  world = await CliWorld.start(cli)
+eachHasCli(made => {
+  world = made
   cnm = world.cnm
 })
-afterEach(() => world.close())
 
 const output = (...args: string[]): Promise<string> => world.output(...args)
 

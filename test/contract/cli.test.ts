@@ -1,23 +1,16 @@
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type BuiltCli, buildCli, ended, loadedModules } from '../helpers/built-cli.js'
-import { CliWorld } from '../helpers/cli-world.js'
+import { beforeEach, describe, expect, test } from 'vitest'
+import { ended, loadedModules } from '../helpers/built-cli.js'
+import { type CliWorld, eachHasCli } from '../helpers/cli-world.js'
 import type { FakeCnm } from '../helpers/fake-cnm.js'
 
-let cli: BuiltCli
 let world: CliWorld
 let cnm: FakeCnm
 
-beforeAll(() => {
-  cli = buildCli()
-})
-afterAll(() => cli.remove())
-
-beforeEach(async () => {
-  world = await CliWorld.start(cli)
+eachHasCli(made => {
+  world = made
   cnm = world.cnm
 })
-afterEach(() => world.close())
 
 const output = (...args: string[]): Promise<string> => world.output(...args)
 
@@ -203,7 +196,7 @@ describe('as a program among others', () => {
   })
 
   test('network ls loads nothing of the daemon', async () => {
-    const loaded = await loadedModules(cli, ['network', 'ls'], { TSNET_SOCKET: world.socketPath })
+    const loaded = await loadedModules(world.cli, ['network', 'ls'], { TSNET_SOCKET: world.socketPath })
     expect(loaded.some(url => url.includes('/commander/'))).toBe(true)
     const heavy =
       /node_modules\/(zod|express|koffi|pino|lmdb|yaml|ip-address)\/|dist\/(api|cnm|netlink|firewall|store\/(?!etcd-url)|daemon)/

@@ -1,22 +1,19 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { attachmentOf, removeContainers, runContainer } from '../helpers/docker.js'
 import { Host } from '../helpers/host.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import { pings } from '../helpers/vantage.js'
 
 // `tsnet docker attach`: dockerd makes the network that the long line of `docker network create` would.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
   host = await Host.startWithDocker()
 })
 afterAll(() => host?.stop())
 
-beforeEach(() => {
-  bare = host.snapshot()
-})
-afterEach(() => expect(host.snapshot()).toBe(bare))
+eachLeavesAsFound(() => host)
 
 const bound = (name: string) => JSON.parse(host.docker('network', 'inspect', name))[0]
 

@@ -1,9 +1,10 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { DoctorReport } from '../../src/cnm/diagnosis.js'
 import { refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { addresses, Host, tsnetCommand } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
 import { type Fate, PluginProxy } from '../helpers/plugin-proxy.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import { ask } from '../helpers/vantage.js'
 
 // What dockerd asks when something goes wrong: calls twice, out of order, or not at all (moby libnetwork/endpoint.go,
@@ -14,7 +15,6 @@ const patient = process.env.TSNET_CALLS === 'all'
 
 let host: Host
 let proxy: PluginProxy
-let bare: string
 
 beforeAll(async () => {
   host = await Host.start()
@@ -24,14 +24,14 @@ beforeAll(async () => {
   await host.startDocker()
 })
 afterAll(() => host?.stop())
-beforeEach(() => {
-  bare = host.snapshot()
-})
-afterEach(() => {
-  proxy.have()
-  removeAll(host)
-  expect(host.snapshot()).toBe(bare)
-})
+
+eachLeavesAsFound(
+  () => host,
+  () => {
+    proxy.have()
+    removeAll(host)
+  },
+)
 
 const createNetwork = ['network', 'create', '-d', 'tsnet', '--ipam-driver', 'tsnet', '--subnet', '10.20.0.0/24', 'web']
 const run = ['run', '--rm', '--name', 'one', '--network', 'web', 'busybox', 'true']

@@ -1,23 +1,21 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { attachmentOf, linkIn, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { Host } from '../helpers/host.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 
 // `docker network create --ipam-driver tsnet`: pools and addresses from our allocator, as dockerd asks for them.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
   host = await Host.startWithDocker()
 })
 afterAll(() => host?.stop())
-beforeEach(() => {
-  bare = host.snapshot()
-})
-afterEach(() => {
-  removeAll(host)
-  expect(host.snapshot()).toBe(bare)
-})
+
+eachLeavesAsFound(
+  () => host,
+  () => removeAll(host),
+)
 
 const create = ['network', 'create', '-d', 'tsnet', '--ipam-driver', 'tsnet']
 const createNetwork = (name: string, ...flags: string[]) => host.docker(...create, ...flags, name)

@@ -1,15 +1,15 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { attachmentOf, refusal, removeAll, runContainer } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
 import { hostAddresses, hostRoutes } from '../helpers/macvlan.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import { ask, pings } from '../helpers/vantage.js'
 
 // What our macvlan networks give Docker's containers beyond Docker's own: host access, one network for both doors, no
 // leftovers after a crash.
 
 let host: Host
-let bare: string
 
 const { outside4 } = addresses
 const subnet = ['--subnet', '198.51.100.0/24', '--ip-range', '198.51.100.64/26']
@@ -20,14 +20,10 @@ beforeAll(async () => {
 })
 afterAll(() => host?.stop())
 
-beforeEach(() => {
-  bare = host.snapshot()
-})
-/** Whatever a test made, deleting it by Docker's commands leaves the host, and the parent, as it was. */
-afterEach(() => {
-  removeAll(host)
-  expect(host.snapshot()).toBe(bare)
-})
+eachLeavesAsFound(
+  () => host,
+  () => removeAll(host),
+)
 
 const create = (name: string, ...flags: string[]): string =>
   host.docker('network', 'create', '-d', 'tsnet', '-o', 'driver=macvlan', ...flags, name)

@@ -1,7 +1,8 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { attachmentOf, linkIn, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import { ask, pings } from '../helpers/vantage.js'
 
 // The scenarios of moby's integration/network/macvlan/macvlan_test.go, on networks of our driver under dockerd 20.10, with a
@@ -15,7 +16,6 @@ import { ask, pings } from '../helpers/vantage.js'
 // - TestMACVlanDNS is about dockerd's own resolver; what our driver has to do with it is internal or not, tried here.
 
 let host: Host
-let bare: string
 
 const { host4, outside4, outside6 } = addresses
 const lan = [
@@ -35,14 +35,10 @@ beforeAll(async () => {
 })
 afterAll(() => host?.stop())
 
-beforeEach(() => {
-  bare = host.snapshot()
-})
-/** Whatever a test made, deleting it by Docker's commands leaves the host, and the parent, as it was. */
-afterEach(() => {
-  removeAll(host)
-  expect(host.snapshot()).toBe(bare)
-})
+eachLeavesAsFound(
+  () => host,
+  () => removeAll(host),
+)
 
 const create = (name: string, ...flags: string[]): string =>
   host.docker('network', 'create', '-d', 'tsnet', '-o', 'driver=macvlan', ...flags, name)

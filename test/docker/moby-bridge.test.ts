@@ -1,29 +1,25 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { attachmentOf, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
 import { image } from '../helpers/image.js'
 import { until } from '../helpers/machine.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import { ask, isClosed, pings, startServe } from '../helpers/vantage.js'
 
 // Scenarios of moby's integration/networking and integration/network/bridge with `-d tsnet`; docs/moby-scenarios.md has the whole list.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
-  await host.startDocker()
+  host = await Host.startWithDocker()
   await startServe(host.outside, 'outside', ['80/tcp'])
 })
 afterAll(() => host?.stop())
-beforeEach(() => {
-  bare = host.snapshot()
-})
-afterEach(() => {
-  removeAll(host)
-  expect(host.snapshot()).toBe(bare)
-})
+
+eachLeavesAsFound(
+  () => host,
+  () => removeAll(host),
+)
 
 const network = (name: string, octet: number, ...flags: string[]): string =>
   host.docker(

@@ -1,30 +1,29 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { attachmentOf, linkIn, removeAll, runContainer, runServing } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
 import { image } from '../helpers/image.js'
 import { until } from '../helpers/machine.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import { ask, isClosed, pings, type Vantage } from '../helpers/vantage.js'
 
 // More of moby's scenarios: those of gateway modes, and of what survives restarts; docs/moby-scenarios.md has the whole list.
 
 let host: Host
-let bare: string
 const { host4, host6 } = addresses
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   await host.startDocker('--live-restore')
 })
 afterAll(() => host?.stop())
-beforeEach(() => {
-  bare = host.snapshot()
-})
-afterEach(() => {
-  removeAll(host)
-  host.outside.tryRun('ip', 'route', 'flush', 'via', host4)
-  expect(host.snapshot()).toBe(bare)
-})
+
+eachLeavesAsFound(
+  () => host,
+  () => {
+    removeAll(host)
+    host.outside.tryRun('ip', 'route', 'flush', 'via', host4)
+  },
+)
 
 type Mode = 'nat' | 'nat-unprotected' | 'routed'
 const octets: Record<Mode | 'other' | 'shut', number> = {

@@ -1,33 +1,34 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { attachmentOf, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { explained } from '../helpers/faults.js'
 import { Host } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import type { Vantage } from '../helpers/vantage.js'
 
 // Names of containers, as dockerd tells them, and of sandboxes, as containers can ask for them.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
   host = await Host.startWithDocker()
 })
 afterAll(() => host?.stop())
 
+eachLeavesAsFound(
+  () => host,
+  () => {
+    removeAll(host)
+    host.tsnet('sandbox', 'rm', 'box')
+    host.tsnet('network', 'rm', 'lab')
+  },
+)
 beforeEach(() => {
-  bare = host.snapshot()
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24')
   host.tsnet('sandbox', 'create', 'box')
   host.tsnet('connect', 'lab', 'box', '--alias', 'crate')
   const ipam = ['--subnet', '10.30.0.0/24', '--ipam-driver', 'tsnet', '--ipam-opt', 'network=lab']
   host.docker('network', 'create', '-d', 'tsnet', '-o', 'network=lab', ...ipam, 'lab')
-})
-afterEach(async () => {
-  removeAll(host)
-  host.tsnet('sandbox', 'rm', 'box')
-  host.tsnet('network', 'rm', 'lab')
-  expect(host.snapshot()).toBe(bare)
 })
 
 const ask = (from: string, name: string): string[] =>

@@ -1,13 +1,13 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { attachmentOf, linkIn, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import { ask, isClosed, pings, startServe } from '../helpers/vantage.js'
 
 // Real containers on tsnet's bridge networks, with Docker's own address management and with ours.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
   host = await Host.startWithDocker()
@@ -15,14 +15,10 @@ beforeAll(async () => {
 })
 afterAll(() => host?.stop())
 
-beforeEach(() => {
-  bare = host.snapshot()
-})
-/** Whatever a test made, deleting it by Docker's commands leaves the host as it was. */
-afterEach(() => {
-  removeAll(host)
-  expect(host.snapshot()).toBe(bare)
-})
+eachLeavesAsFound(
+  () => host,
+  () => removeAll(host),
+)
 
 describe.each([
   ["Docker's IPAM", []],
@@ -154,6 +150,7 @@ describe.each([
   })
 
   test('network rm refuses while a container is on it, and leaves nothing afterwards', async () => {
+    const bare = host.snapshot()
     const id = createNetwork('web', '--subnet', '10.20.0.0/24')
     expect(host.links().get(`br-${id.slice(0, 12)}`)).toMatchObject({ linkinfo: { info_kind: 'bridge' } })
     await runContainer(host, 'one', 'web')

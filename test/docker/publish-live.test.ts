@@ -1,31 +1,29 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { EndpointView } from '../../src/cnm/specs.js'
 import { removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import { ask, isClosed, untilServed } from '../helpers/vantage.js'
 
 // `tsnet publish` for Docker's containers, which know nothing of it.
 
 const { host4 } = addresses
 let host: Host
-let bare: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
-  await host.startDocker()
+  host = await Host.startWithDocker()
 })
 afterAll(() => host?.stop())
+
+eachLeavesAsFound(
+  () => host,
+  () => removeAll(host),
+)
 beforeEach(async () => {
-  bare = host.snapshot()
   host.docker('network', 'create', '-d', 'tsnet', '--subnet', '10.20.0.0/24', 'web')
   await runContainer(host, 'shop', 'web', '-p', '8080:80')
   await until('its name to be known', () => endpoint('shop'))
-})
-afterEach(() => {
-  removeAll(host)
-  expect(host.snapshot()).toBe(bare)
 })
 
 const endpoint = (name: string) => host.tsnetJson<EndpointView[]>('ps').find(candidate => candidate.name === name)

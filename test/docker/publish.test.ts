@@ -1,24 +1,22 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { refusal, removeAll, removeContainers, runContainer, runServing } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import { ask, isClosed, untilServed, type Vantage } from '../helpers/vantage.js'
 
 // Published ports of real containers: where they answer, where they do not, and whom the container sees.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
   host = await Host.startWithDocker()
 })
 afterAll(() => host?.stop())
-beforeEach(() => {
-  bare = host.snapshot()
-})
-afterEach(() => {
-  removeAll(host)
-  expect(host.snapshot()).toBe(bare)
-})
+
+eachLeavesAsFound(
+  () => host,
+  () => removeAll(host),
+)
 
 const { host4, host6, outside4, outside6 } = addresses
 const portsServed = ['80/tcp', '53/udp', '9000/tcp', '9001/tcp', '9002/tcp']

@@ -1,25 +1,23 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { attachmentOf, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { addresses, Host } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
+import { eachLeavesAsFound } from '../helpers/tidy-host.js'
 import { ask, isClosed, pings } from '../helpers/vantage.js'
 
 // The daemon and dockerd die and come back; containers go on talking.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
   host = await Host.startWithDocker()
 })
 afterAll(() => host?.stop())
-beforeEach(() => {
-  bare = host.snapshot()
-})
-afterEach(() => {
-  removeAll(host)
-  expect(host.snapshot()).toBe(bare)
-})
+
+eachLeavesAsFound(
+  () => host,
+  () => removeAll(host),
+)
 
 const { host4, outside4 } = addresses
 const talk = (): unknown => ask(host.container('one'), 'tcp', 'two', 80)?.name

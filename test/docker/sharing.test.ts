@@ -1,28 +1,28 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { refusal, removeAll, runContainer } from '../helpers/docker.js'
 import { Host } from '../helpers/host.js'
 import { until } from '../helpers/machine.js'
-import { expectRefused, removeEverything } from '../helpers/tidy-host.js'
+import { eachLeavesAsFound, expectRefused, removeEverything } from '../helpers/tidy-host.js'
 import { ask } from '../helpers/vantage.js'
 
 // Containers with options of an attachment, and sandboxes that live in a container's namespace.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
   host = await Host.startWithDocker()
 })
 afterAll(() => host?.stop())
 
+eachLeavesAsFound(
+  () => host,
+  () => {
+    removeEverything(host)
+    removeAll(host)
+  },
+)
 beforeEach(() => {
-  bare = host.snapshot()
   host.docker('network', 'create', '-d', 'tsnet', '--subnet', '10.20.0.0/24', 'web')
-})
-afterEach(() => {
-  removeEverything(host)
-  removeAll(host)
-  expect(host.snapshot()).toBe(bare)
 })
 
 /** The client of 20.10 takes driver options for `network connect`. */

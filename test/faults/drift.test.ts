@@ -23,8 +23,7 @@ const below = random(seed)
 const rounds = Number(process.env.TSNET_DRIFT_ROUNDS ?? 5)
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24', '--subnet', 'fd00:30::/64')
   const onUplink = ['-o', 'parent=uplink0', '-o', 'host_access=true']
   host.tsnet('network', 'create', 'lan', '--driver', 'macvlan', '--subnet', '10.31.0.0/24', ...onUplink)

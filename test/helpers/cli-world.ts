@@ -2,10 +2,10 @@ import type { ChildProcess } from 'node:child_process'
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest'
 import { createApiServer } from '../../src/api/server.js'
 import { noLog } from '../../src/log.js'
-import { type BuiltCli, type Ran, type RunOptions, runCli, startCli } from './built-cli.js'
+import { type BuiltCli, buildCli, type Ran, type RunOptions, runCli, startCli } from './built-cli.js'
 import { FakeCnm } from './fake-cnm.js'
 import { fakeDiagnosis } from './fake-diagnosis.js'
 
@@ -69,4 +69,19 @@ export class CliWorld {
   #withSocket({ env, ...rest }: RunOptions): RunOptions {
     return { ...rest, env: { TSNET_SOCKET: this.socketPath, ...env } }
   }
+}
+
+/** Each test of a file has a command line and a controller of its own, which `take` gets. */
+export function eachHasCli(take: (world: CliWorld) => unknown): void {
+  let cli: BuiltCli
+  let world: CliWorld
+  beforeAll(() => {
+    cli = buildCli()
+  })
+  afterAll(() => cli.remove())
+  beforeEach(async () => {
+    world = await CliWorld.start(cli)
+    await take(world)
+  })
+  afterEach(() => world.close())
 }

@@ -1,14 +1,10 @@
-import { expect } from 'vitest'
+import { afterEach, beforeEach, expect } from 'vitest'
 import type { ClusterHost, ClusterWorld } from './cluster-world.js'
 import { until } from './machine.js'
 import { removeEverything } from './tidy-host.js'
 import { pings, type Vantage } from './vantage.js'
 
 // What the suites of many hosts have in common between "before" and "after".
-
-/** Hosts as they were before a test: for `expectAsBefore`. */
-export const snapshots = (world: ClusterWorld): Map<string, string> =>
-  new Map(world.hosts.map(host => [host.name, host.snapshot()]))
 
 /** On every host: its sandboxes, then all networks, global ones from any of them. */
 export function removeAllSandboxes(world: ClusterWorld): void {
@@ -19,13 +15,30 @@ export function removeAllSandboxes(world: ClusterWorld): void {
  * Nothing is left of a test on any host, nor in etcd but what hosts say of themselves, the guard of the pools, and that a host
  * which never came back was removed.
  */
-export async function expectAsBefore(world: ClusterWorld, before: Map<string, string>): Promise<void> {
+async function expectAsBefore(world: ClusterWorld, before: Map<string, string>): Promise<void> {
   const leftInEtcd = async (): Promise<string[]> =>
     [...(await world.records()).keys()].filter(key => !/^((cluster|host|alive|removed)\/|ipam\/pools$)/.test(key))
   // what was deleted while etcd did not answer, hosts tell it later
   await until('etcd to be empty', async () => (await leftInEtcd()).length === 0).catch(() => {})
   expect(await leftInEtcd()).toEqual([])
   for (const host of world.hosts) expect(host.snapshot()).toBe(before.get(host.name))
+}
+
+/**
+ * Each test of a file leaves all hosts as it found them, once `tidy` and the removal of every sandbox have undone what it did.
+ * Returns how they were found: of a host that a test brings anew, it has to tell itself.
+ */
+export function eachLeavesAllAsFound(world: () => ClusterWorld, tidy: () => unknown = () => {}): Map<string, string> {
+  const found = new Map<string, string>()
+  beforeEach(() => {
+    for (const host of world().hosts) found.set(host.name, host.snapshot())
+  })
+  afterEach(async () => {
+    await tidy()
+    removeAllSandboxes(world())
+    await expectAsBefore(world(), found)
+  })
+  return found
 }
 
 /** It answers there, at the latest in a few seconds: what a host tells of a new endpoint takes its time to arrive. */

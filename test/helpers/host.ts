@@ -172,10 +172,15 @@ export class BareHost extends Machine {
 export class Host extends BareHost {
   outside!: Machine
 
+  static async startWithTsnet(...options: string[]): Promise<Host> {
+    const host = await Host.start()
+    await host.startTsnet(...options)
+    return host
+  }
+
   /** With tsnet and then dockerd running on it. */
   static async startWithDocker(): Promise<Host> {
-    const host = await Host.start()
-    await host.startTsnet()
+    const host = await Host.startWithTsnet()
     await host.startDocker()
     return host
   }

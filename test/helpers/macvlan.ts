@@ -33,10 +33,3 @@ export const hostAddresses = (host: Host, network: string): (string | undefined)
   host
     .tsnetJson<{ subnets: { hostAddress?: string }[] }[]>('network', 'inspect', network)[0]!
     .subnets.map(({ hostAddress }) => hostAddress)
-
-/** Remove every sandbox and every network that nobody uses, as a user would. */
-export function removeSandboxes(host: Host): void {
-  const sandboxes = host.tsnet('-q', 'sandbox', 'ls').split('\n').filter(Boolean)
-  if (sandboxes.length > 0) host.tsnet('sandbox', 'rm', ...sandboxes)
-  host.tsnet('network', 'prune')
-}

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { expect } from 'vitest'
+import { afterEach, beforeEach, expect } from 'vitest'
 import type { BareHost } from './host.js'
 import { repo } from './machine.js'
 
@@ -17,4 +17,23 @@ export function removeEverything(host: BareHost): void {
     for (const { name, shares } of sandboxes)
       if ((shares !== undefined) === shared) host.request('DELETE', `/sandboxes/${name}`)
   host.request('POST', '/networks/prune')
+}
+
+/** Every sandbox and every network that nobody uses, as a user would remove them. */
+export function removeByCommands(host: BareHost): void {
+  const sandboxes = host.tsnet('-q', 'sandbox', 'ls').split('\n').filter(Boolean)
+  if (sandboxes.length > 0) host.tsnet('sandbox', 'rm', ...sandboxes)
+  host.tsnet('network', 'prune')
+}
+
+/** Each test of a file leaves the host as it found it, once `tidy` has removed what the test made. */
+export function eachLeavesAsFound(host: () => BareHost, tidy: () => unknown = () => {}): void {
+  let found: string
+  beforeEach(() => {
+    found = host().snapshot()
+  })
+  afterEach(async () => {
+    await tidy()
+    expect(host().snapshot()).toBe(found)
+  })
 }

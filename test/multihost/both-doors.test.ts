@@ -1,14 +1,7 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addressOf, gateway, multihost, runOnEach } from '../helpers/cluster-docker.js'
 import { expectAgreement } from '../helpers/cluster-judge.js'
-import {
-  expectAllReach,
-  expectAsBefore,
-  expectNoReach,
-  expectReach,
-  removeAllSandboxes,
-  snapshots,
-} from '../helpers/cluster-tidy.js'
+import { eachLeavesAllAsFound, expectAllReach, expectNoReach, expectReach } from '../helpers/cluster-tidy.js'
 import { type ClusterHost, ClusterWorld, underlay } from '../helpers/cluster-world.js'
 import { createContainer, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { image } from '../helpers/image.js'
@@ -20,7 +13,6 @@ import { ask, endServe, isClosed, pings, startServe } from '../helpers/vantage.j
 
 let world: ClusterWorld
 let [h1, h2, h3]: ClusterHost[] = []
-let bare: Map<string, string>
 
 beforeAll(async () => {
   world = await ClusterWorld.start({ docker: true })
@@ -28,15 +20,13 @@ beforeAll(async () => {
 })
 afterAll(() => world?.stop())
 
-beforeEach(() => {
-  bare = snapshots(world)
-})
-afterEach(async () => {
-  world.mend()
-  for (const host of world.hosts) removeAll(host)
-  removeAllSandboxes(world)
-  await expectAsBefore(world, bare)
-})
+eachLeavesAllAsFound(
+  () => world,
+  () => {
+    world.mend()
+    for (const host of world.hosts) removeAll(host)
+  },
+)
 
 const listed = (host: ClusterHost): string[] =>
   host.request<{ name: string }[]>('GET', '/networks').map(({ name }) => name)

@@ -1,14 +1,7 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { addressOf, bind, gateway, multihost, runOnEach, subnet } from '../helpers/cluster-docker.js'
 import { expectAgreement } from '../helpers/cluster-judge.js'
-import {
-  expectAllReach,
-  expectAsBefore,
-  expectNoReach,
-  expectReach,
-  removeAllSandboxes,
-  snapshots,
-} from '../helpers/cluster-tidy.js'
+import { eachLeavesAllAsFound, expectAllReach, expectNoReach, expectReach } from '../helpers/cluster-tidy.js'
 import { type ClusterHost, ClusterWorld, underlay } from '../helpers/cluster-world.js'
 import { createContainer, refusal, removeAll, removeContainers, runContainer } from '../helpers/docker.js'
 import { until } from '../helpers/machine.js'
@@ -20,7 +13,6 @@ import { pings } from '../helpers/vantage.js'
 
 let world: ClusterWorld
 let [h1, h2, h3]: ClusterHost[] = []
-let bare: Map<string, string>
 
 beforeAll(async () => {
   world = await ClusterWorld.start({ docker: true })
@@ -28,15 +20,13 @@ beforeAll(async () => {
 })
 afterAll(() => world?.stop())
 
-beforeEach(() => {
-  bare = snapshots(world)
-})
-afterEach(async () => {
-  world.mend()
-  for (const host of world.hosts) removeAll(host)
-  removeAllSandboxes(world)
-  await expectAsBefore(world, bare)
-})
+const found = eachLeavesAllAsFound(
+  () => world,
+  () => {
+    world.mend()
+    for (const host of world.hosts) removeAll(host)
+  },
+)
 
 describe('the scenarios of libnetwork', () => {
   test('overlay: containers reach each other and the world, on other networks too, leave and come back', async () => {
@@ -120,7 +110,7 @@ describe('the scenarios of libnetwork', () => {
 
     h2!.tsnet('host', 'rm', 'h1')
     h1 = await world.bring(1)
-    bare.set('h1', h1.snapshot())
+    found.set('h1', h1.snapshot())
     bind(h1, 'multihost', subnet)
     await runContainer(h1, 'container_1', 'multihost', '--dns', gateway)
     await expectReach(h1.container('container_1'), known[0]!, 'heir', 'container_3')

@@ -1,13 +1,6 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { expectAgreement } from '../helpers/cluster-judge.js'
-import {
-  attachOnEach,
-  expectAllReach,
-  expectAsBefore,
-  expectReach,
-  removeAllSandboxes,
-  snapshots,
-} from '../helpers/cluster-tidy.js'
+import { attachOnEach, eachLeavesAllAsFound, expectAllReach, expectReach } from '../helpers/cluster-tidy.js'
 import { type ClusterHost, ClusterWorld } from '../helpers/cluster-world.js'
 import { EventReader } from '../helpers/event-reader.js'
 import { until } from '../helpers/machine.js'
@@ -20,7 +13,6 @@ let world: ClusterWorld
 let h1: ClusterHost
 let h2: ClusterHost
 let h3: ClusterHost
-let bare: Map<string, string>
 
 beforeAll(async () => {
   world = await ClusterWorld.start()
@@ -28,13 +20,7 @@ beforeAll(async () => {
 })
 afterAll(() => world?.stop())
 
-beforeEach(() => {
-  bare = snapshots(world)
-})
-afterEach(async () => {
-  removeAllSandboxes(world)
-  await expectAsBefore(world, bare)
-})
+const found = eachLeavesAllAsFound(() => world)
 
 function blueOnAll(...options: string[]) {
   h1.tsnet('network', 'create', 'blue', '--driver', 'overlay', '--subnet', '10.50.0.0/24', ...options)
@@ -207,7 +193,7 @@ describe('hosts', () => {
     await expectReach(h1.sandbox('c1'), lost!, 'heir')
 
     h3 = await world.bring(3)
-    bare.set('h3', h3.snapshot())
+    found.set('h3', h3.snapshot())
     h3.attach('blue', 'c3')
     await expectReach(h3.sandbox('c3'), lost!, 'c1', 'heir')
     await expectAgreement(world)

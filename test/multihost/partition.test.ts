@@ -1,13 +1,6 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { expectAgreement } from '../helpers/cluster-judge.js'
-import {
-  attachOnEach,
-  expectAllReach,
-  expectAsBefore,
-  expectReach,
-  removeAllSandboxes,
-  snapshots,
-} from '../helpers/cluster-tidy.js'
+import { attachOnEach, eachLeavesAllAsFound, expectAllReach, expectReach } from '../helpers/cluster-tidy.js'
 import { type ClusterHost, ClusterWorld, keyPrefix } from '../helpers/cluster-world.js'
 import { until } from '../helpers/machine.js'
 
@@ -15,7 +8,6 @@ import { until } from '../helpers/machine.js'
 
 let world: ClusterWorld
 let [h1, h2, h3]: ClusterHost[] = []
-let bare: Map<string, string>
 
 beforeAll(async () => {
   world = await ClusterWorld.start({ etcd: 3 })
@@ -23,15 +15,13 @@ beforeAll(async () => {
 })
 afterAll(() => world?.stop())
 
-beforeEach(() => {
-  bare = snapshots(world)
-})
-afterEach(async () => {
-  world.mend()
-  for (const host of world.hosts) await untilUp(host)
-  removeAllSandboxes(world)
-  await expectAsBefore(world, bare)
-})
+eachLeavesAllAsFound(
+  () => world,
+  async () => {
+    world.mend()
+    for (const host of world.hosts) await untilUp(host)
+  },
+)
 
 const untilUp = (host: ClusterHost): Promise<unknown> =>
   until(`${host.name} to have etcd`, () => host.tryTsnet('host', 'ls').status === 0, 30_000)

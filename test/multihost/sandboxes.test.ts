@@ -1,15 +1,13 @@
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { NetworkView } from '../../src/cnm/specs.js'
 import { disagreements, expectAgreement } from '../helpers/cluster-judge.js'
 import {
   attachOnEach,
+  eachLeavesAllAsFound,
   expectAllReach,
-  expectAsBefore,
   expectNoReach,
   expectReach,
-  removeAllSandboxes,
-  snapshots,
 } from '../helpers/cluster-tidy.js'
 import { type ClusterHost, ClusterWorld, underlay } from '../helpers/cluster-world.js'
 import { until } from '../helpers/machine.js'
@@ -22,7 +20,6 @@ let world: ClusterWorld
 let h1: ClusterHost
 let h2: ClusterHost
 let h3: ClusterHost
-let bare: Map<string, string>
 
 beforeAll(async () => {
   world = await ClusterWorld.start()
@@ -30,13 +27,7 @@ beforeAll(async () => {
 })
 afterAll(() => world?.stop())
 
-beforeEach(() => {
-  bare = snapshots(world)
-})
-afterEach(async () => {
-  removeAllSandboxes(world)
-  await expectAsBefore(world, bare)
-})
+eachLeavesAllAsFound(() => world)
 
 const blue = (...options: string[]): string => h1.tsnet('network', 'create', 'blue', '--driver', 'overlay', ...options)
 /** Addresses outside of the range are the tests': whatever is chosen, the hosts' own addresses too, is inside. */

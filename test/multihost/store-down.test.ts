@@ -1,14 +1,7 @@
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { expectAgreement, readRecords } from '../helpers/cluster-judge.js'
-import {
-  attachOnEach,
-  expectAllReach,
-  expectAsBefore,
-  expectReach,
-  removeAllSandboxes,
-  snapshots,
-} from '../helpers/cluster-tidy.js'
+import { attachOnEach, eachLeavesAllAsFound, expectAllReach, expectReach } from '../helpers/cluster-tidy.js'
 import { type ClusterHost, ClusterWorld } from '../helpers/cluster-world.js'
 import { until } from '../helpers/machine.js'
 import { endServe, pings, startServe } from '../helpers/vantage.js'
@@ -17,7 +10,6 @@ import { endServe, pings, startServe } from '../helpers/vantage.js'
 
 let world: ClusterWorld
 let [h1, h2, h3]: ClusterHost[] = []
-let bare: Map<string, string>
 
 beforeAll(async () => {
   world = await ClusterWorld.start()
@@ -25,18 +17,16 @@ beforeAll(async () => {
 })
 afterAll(() => world?.stop())
 
-beforeEach(() => {
-  bare = snapshots(world)
-})
-afterEach(async () => {
-  world.mend()
-  const [member] = world.etcd.members
-  if (member!.paused) member!.resume()
-  if (!member!.runs) await startAgain()
-  for (const host of world.hosts) await untilUp(host)
-  removeAllSandboxes(world)
-  await expectAsBefore(world, bare)
-})
+eachLeavesAllAsFound(
+  () => world,
+  async () => {
+    world.mend()
+    const [member] = world.etcd.members
+    if (member!.paused) member!.resume()
+    if (!member!.runs) await startAgain()
+    for (const host of world.hosts) await untilUp(host)
+  },
+)
 
 const startAgain = async (): Promise<void> => {
   world.etcd.members[0]!.start()

@@ -8,8 +8,7 @@ import { pings } from '../helpers/vantage.js'
 
 let host: Host
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24', '--ipv6', '--subnet', 'fd00:30::/64')
   for (const name of ['a', 'b']) host.tsnet('sandbox', 'create', name)
   host.tsnet('connect', 'lab', 'a')

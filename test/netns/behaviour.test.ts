@@ -105,8 +105,7 @@ function placeOf(place: Place, mode: Mode): Netns {
 }
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet('--firewall', 'nftables')
+  host = await Host.startWithTsnet('--firewall', 'nftables')
   makeNosy()
   for (const [name, pid] of [
     ['host', host.pid],

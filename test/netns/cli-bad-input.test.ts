@@ -8,8 +8,7 @@ let host: Host
 let before: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24')
   host.tsnet('sandbox', 'create', 'box')
   host.tsnet('connect', 'lab', 'box', '-p', '8080:80')

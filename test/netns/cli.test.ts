@@ -1,29 +1,22 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { addresses, Host } from '../helpers/host.js'
+import { eachLeavesAsFound, removeByCommands } from '../helpers/tidy-host.js'
 import { ask, endServe, isClosed, pings, startServe } from '../helpers/vantage.js'
 
 // The command line on a host of its own, from outside: what a user types, judged by `ip`, by `nft` and by other machines.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   await startServe(host.outside, 'outside', ['80/tcp', '53/udp'])
 })
 afterAll(() => host?.stop())
 
-beforeEach(() => {
-  bare = host.snapshot()
-})
-/** Whatever a test made, deleting it by the command line leaves the host as it was. */
-afterEach(() => {
-  const sandboxes = host.tsnet('-q', 'sandbox', 'ls').split('\n').filter(Boolean)
-  if (sandboxes.length > 0) host.tsnet('sandbox', 'rm', ...sandboxes)
-  host.tsnet('network', 'prune')
-  expect(host.snapshot()).toBe(bare)
-})
+eachLeavesAsFound(
+  () => host,
+  () => removeByCommands(host),
+)
 
 interface Addressed {
   ifname: string

@@ -10,8 +10,7 @@ let host: Host
 let settled: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet('--repair', 'off')
+  host = await Host.startWithTsnet('--repair', 'off')
   host.tsnet(
     'network',
     'create',

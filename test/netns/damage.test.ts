@@ -9,8 +9,7 @@ let host: Host
 const table = (): string => JSON.stringify(host.tsnetRules(), (key, value) => (key === 'handle' ? undefined : value))
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24', '--ipv6')
   host.tsnet('sandbox', 'create', 'box')
   host.tsnet('connect', 'lab', 'box', '-p', '8080:80', '-p', '9000-9009:9000-9009')

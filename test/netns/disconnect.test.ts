@@ -7,8 +7,7 @@ import { until } from '../helpers/machine.js'
 let host: Host
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24')
   host.tsnet('sandbox', 'create', 'box')
 })

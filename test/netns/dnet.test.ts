@@ -1,28 +1,22 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { addresses, Host } from '../helpers/host.js'
+import { eachLeavesAsFound, removeByCommands } from '../helpers/tidy-host.js'
 import { pings } from '../helpers/vantage.js'
 
 // What libnetwork's dnet tool was tried with (test/integration/dnet/simple.bats and bridge.bats, until 2021), by our command
 // line: networks and attachments by name and id, restarts, and who reaches whom over many bridges.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
 })
 afterAll(() => host?.stop())
 
-beforeEach(() => {
-  bare = host.snapshot()
-})
-afterEach(() => {
-  const sandboxes = host.tsnet('-q', 'sandbox', 'ls').split('\n').filter(Boolean)
-  if (sandboxes.length > 0) host.tsnet('sandbox', 'rm', ...sandboxes)
-  host.tsnet('network', 'prune')
-  expect(host.snapshot()).toBe(bare)
-})
+eachLeavesAsFound(
+  () => host,
+  () => removeByCommands(host),
+)
 
 const trio = ['c1', 'c2', 'c3']
 const listed = (...args: string[]): string[][] =>

@@ -10,8 +10,7 @@ let host: Host
 const names = ['same', 'taken', 'halfTaken', 'emptied', 'other', 'byNft']
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   host.tsnet('network', 'create', 'lab', '--subnet', '10.31.0.0/24')
   for (const name of names) {
     host.tsnet('sandbox', 'create', name)

@@ -8,8 +8,7 @@ import { repo, until } from '../helpers/machine.js'
 
 let host: Host
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   mkdirSync(join(host.dir, 'bin'))
   symlinkSync(join(repo, 'dist/tsnet.js'), join(host.dir, 'bin/tsnet'))
 })

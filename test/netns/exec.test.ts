@@ -1,40 +1,23 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type BuiltCli, buildCli, ended, type Ran } from '../helpers/built-cli.js'
-import { CliWorld } from '../helpers/cli-world.js'
+import { afterEach, describe, expect, test } from 'vitest'
+import { ended, type Ran } from '../helpers/built-cli.js'
+import { eachHasNetns } from '../helpers/cli-netns.js'
+import type { CliWorld } from '../helpers/cli-world.js'
 import type { FakeCnm } from '../helpers/fake-cnm.js'
-import { makeNetns, needRoot, netnsPath, removeNetns, sweep } from '../helpers/netns.js'
+import { netnsPath } from '../helpers/netns.js'
 
-const prefix = 'tst-exec'
-let cli: BuiltCli
 let world: CliWorld
 let cnm: FakeCnm
 let ns: string
 
-beforeAll(() => {
-  needRoot()
-  sweep(prefix)
-  cli = buildCli()
+eachHasNetns('tst-exec', (made, name) => {
+  world = made
+  cnm = made.cnm
+  ns = name
 })
-afterAll(() => cli.remove())
-
-beforeEach(async () => {
-  world = await CliWorld.start(cli)
-  cnm = world.cnm
-  cnm.namespaces = {
-    create: name => void execFileSync('ip', ['netns', 'add', name]),
-    delete: name => removeNetns(name),
-  }
-  ns = makeNetns(prefix)
-  await cnm.createSandbox({ name: ns, netns: netnsPath(ns) })
-})
-afterEach(async () => {
-  await world.close()
-  removeNetns(ns)
-  rmSync(`/etc/netns/${ns}`, { recursive: true, force: true })
-})
+afterEach(() => rmSync(`/etc/netns/${ns}`, { recursive: true, force: true }))
 
 const sh = (script: string): Promise<Ran> => world.tsnet(['exec', ns, '--', 'sh', '-c', script])
 const inodeOf = (path: string): number => statSync(path).ino
@@ -83,7 +66,7 @@ describe('exec', () => {
   })
 
   test('runs the command with the soft limit of open files that the caller had, which Node raises', async () => {
-    const tsnet = `${process.execPath} ${cli.script}`
+    const tsnet = `${process.execPath} ${world.cli.script}`
     for (const words of [`exec ${ns}`, 'run --rm']) {
       const got = ended(
         spawn('sh', ['-c', `ulimit -Sn 321; ${tsnet} ${words} -- sh -c "ulimit -Sn; ulimit -Hn"; ulimit -Hn`], {

@@ -11,8 +11,7 @@ const count = new FaultCount()
 const outside = addresses.outside4
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   const create = (name: string, subnets: string[], more: object = {}) =>
     host.request('POST', '/networks', { name, subnets, ...more })
   create('lab', ['10.30.0.0/24', 'fd00:30::/64'])

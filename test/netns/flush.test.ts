@@ -10,8 +10,7 @@ let box: Vantage & { argv: string[] }
 const lines = 400
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24', '--ipv6')
   host.tsnet('sandbox', 'create', 'box')
   host.tsnet('connect', 'lab', 'box', '-p', '8081:81', '-p', '8082:82')

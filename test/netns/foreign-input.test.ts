@@ -10,8 +10,7 @@ let bridge: string
 const gateway = '10.30.0.1'
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   await startServe(host.outside, 'outside', ['80/tcp'])
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24', '--subnet', 'fd00:30::/64')
   host.tsnet('sandbox', 'create', 'box')

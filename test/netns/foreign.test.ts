@@ -9,8 +9,7 @@ let host: Host
 let since: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   await startServe(host.outside, 'outside', ['80/tcp'])
   await setUp()
 })

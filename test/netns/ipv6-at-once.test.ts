@@ -5,8 +5,7 @@ import { Host } from '../helpers/host.js'
 
 let host: Host
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   host.tsnet('network', 'create', 'lab', '--ipv6')
   host.tsnet('sandbox', 'create', 'one')
   host.tsnet('connect', 'lab', 'one')

@@ -16,8 +16,7 @@ let host: Host
 let bare: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet('--log-level', 'warn')
+  host = await Host.startWithTsnet('--log-level', 'warn')
   bare = host.snapshot()
 })
 afterAll(() => host?.stop())

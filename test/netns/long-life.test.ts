@@ -14,8 +14,7 @@ let host: Host
 let socket: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet('--log-level', 'warn')
+  host = await Host.startWithTsnet('--log-level', 'warn')
   socket = host.path(socketPath)
   await call('POST', '/networks', { name: 'lab', subnets: ['10.30.0.0/22', 'fd00:30::/64'], ipv6: true })
   for (let n = 0; n < sandboxes; n++) await call('POST', '/sandboxes', { name: `s${n}` })

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addresses, Host } from '../helpers/host.js'
 import {
   attachTo,
@@ -8,32 +8,26 @@ import {
   lan6,
   range,
   refusalOf,
-  removeSandboxes,
 } from '../helpers/macvlan.js'
+import { eachLeavesAsFound, removeByCommands } from '../helpers/tidy-host.js'
 import { ask, endServe, isClosed, pings, startServe } from '../helpers/vantage.js'
 
 // host_access=true: the host has a macvlan of its own on the parent, uplink0, with an address that covers nothing but
 // itself, and a route to each endpoint.
 
 let host: Host
-let bare: string
 
 const { host4, outside4, outside6 } = addresses
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
 })
 afterAll(() => host?.stop())
 
-beforeEach(() => {
-  bare = host.snapshot()
-})
-/** Whatever a test made, deleting it by the command line leaves the host as it was. */
-afterEach(() => {
-  removeSandboxes(host)
-  expect(host.snapshot()).toBe(bare)
-})
+eachLeavesAsFound(
+  () => host,
+  () => removeByCommands(host),
+)
 
 const create = (name: string, ...flags: string[]): string => host.tsnet('network', 'create', name, ...flags)
 const refusal = (...args: string[]): string => refusalOf(host, ...args)

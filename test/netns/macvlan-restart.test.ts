@@ -12,8 +12,7 @@ let settled: string
 const { outside4 } = addresses
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet('--repair', 'off')
+  host = await Host.startWithTsnet('--repair', 'off')
   host.tsnet('network', 'create', 'lan', ...lan, ...lan6, ...range, '-o', 'host_access=true')
   host.tsnet('network', 'create', 'alone', '--driver', 'macvlan', '--subnet', '10.66.0.0/24', '-o', 'host_access=true')
   attachTo(host, 'lan', 'a')

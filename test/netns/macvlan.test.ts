@@ -1,29 +1,24 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { addresses, Host } from '../helpers/host.js'
-import { attachTo, hostAddresses, lan, lan6, range, refusalOf, removeSandboxes } from '../helpers/macvlan.js'
+import { attachTo, hostAddresses, lan, lan6, range, refusalOf } from '../helpers/macvlan.js'
+import { eachLeavesAsFound, removeByCommands } from '../helpers/tidy-host.js'
 import { pings } from '../helpers/vantage.js'
 
 // The host and the machine outside are on one LAN, 198.51.100.0/24 and 2001:db8:100::/64, joined by a veth: the host's end,
 // uplink0, is the parent. Who reaches whom is asked with pings, and everything else with `ip`.
 
 let host: Host
-let bare: string
 
 const { host4, host6, outside4, outside6 } = addresses
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
 })
 afterAll(() => host?.stop())
 
-beforeEach(() => {
-  bare = host.snapshot()
-})
-/** Whatever a test made, deleting it by the command line leaves the host as it was. */
-afterEach(() => {
-  removeSandboxes(host)
-  expect(host.snapshot()).toBe(bare)
-})
+eachLeavesAsFound(
+  () => host,
+  () => removeByCommands(host),
+)
 
 const create = (name: string, ...flags: string[]): string => host.tsnet('network', 'create', name, ...flags)
 

@@ -11,8 +11,7 @@ const { host4, host6 } = addresses
 let host: Host
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   host.run('ip', 'addr', 'add', '198.51.100.3/24', 'dev', 'uplink0')
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24', '--ipv6')
   for (const name of ['one', 'two', 'three']) {

@@ -1,41 +1,24 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type BuiltCli, buildCli, ended, type Ran } from '../helpers/built-cli.js'
-import { CliWorld } from '../helpers/cli-world.js'
+import { afterEach, describe, expect, test } from 'vitest'
+import { ended, type Ran } from '../helpers/built-cli.js'
+import { eachHasNetns } from '../helpers/cli-netns.js'
+import type { CliWorld } from '../helpers/cli-world.js'
 import type { FakeCnm } from '../helpers/fake-cnm.js'
 import { until } from '../helpers/machine.js'
-import { ipJson, makeNetns, needRoot, netnsPath, removeNetns, sweep } from '../helpers/netns.js'
+import { ipJson, netnsPath, removeNetns } from '../helpers/netns.js'
 
-const prefix = 'tst-run'
-let cli: BuiltCli
 let world: CliWorld
 let cnm: FakeCnm
 let ns: string
 
-beforeAll(() => {
-  needRoot()
-  sweep(prefix)
-  cli = buildCli()
-})
-afterAll(() => cli.remove())
-
-beforeEach(async () => {
-  world = await CliWorld.start(cli)
-  cnm = world.cnm
-  cnm.namespaces = {
-    create: name => void execFileSync('ip', ['netns', 'add', name]),
-    delete: name => removeNetns(name),
-  }
-  ns = makeNetns(prefix)
-  await cnm.createSandbox({ name: ns, netns: netnsPath(ns) })
-})
-afterEach(async () => {
-  await world.close()
-  removeNetns(ns)
+eachHasNetns('tst-run', (made, name) => {
+  world = made
+  cnm = made.cnm
+  ns = name
 })
 
 /** What the child says first. */
@@ -177,7 +160,7 @@ describe('run', () => {
     writeFileSync(join(world.dir, 'count.cjs'), program)
     const count = `${process.execPath} ${join(world.dir, 'count.cjs')}`
     // exec: the shell between would be ended by the signal too, unless it is one that does this by itself
-    const command = `exec ${process.execPath} ${cli.script} run --rm --name ${name()} -- ${count}`
+    const command = `exec ${process.execPath} ${world.cli.script} run --rm --name ${name()} -- ${count}`
     // script(1) gives both a terminal; the 3 is Ctrl-C
     const terminal = spawn('script', ['-qec', command, '/dev/null'], {
       env: { ...process.env, TSNET_SOCKET: world.socketPath },

@@ -8,8 +8,7 @@ let host: Host
 const ns = 'theirs'
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
   host.tsnet('network', 'create', 'lab', '--subnet', '10.30.0.0/24', '--ipv6', '--subnet', 'fd00:30::/64')
 })
 afterAll(() => host?.stop())

@@ -1,26 +1,21 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Host } from '../helpers/host.js'
-import { expectRefused, removeEverything, tsnetArgv } from '../helpers/tidy-host.js'
+import { eachLeavesAsFound, expectRefused, removeEverything, tsnetArgv } from '../helpers/tidy-host.js'
 import { pings } from '../helpers/vantage.js'
 
 // Whose namespace a sandbox is: the host's, nobody's, another one's.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
 })
 afterAll(() => host?.stop())
 
-beforeEach(() => {
-  bare = host.snapshot()
-})
-afterEach(() => {
-  removeEverything(host)
-  expect(host.snapshot()).toBe(bare)
-})
+eachLeavesAsFound(
+  () => host,
+  () => removeEverything(host),
+)
 
 const inside = (sandbox: string, ...command: string[]): string => host.run('ip', 'netns', 'exec', sandbox, ...command)
 const refused = (...args: [status: number, message: string, ...string[]]): void => expectRefused(host, ...args)

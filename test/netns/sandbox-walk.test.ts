@@ -31,8 +31,7 @@ interface Attached {
 
 let host: Host
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet('--log-level', 'warn')
+  host = await Host.startWithTsnet('--log-level', 'warn')
   host.tsnet('sandbox', 'create', 'box')
 })
 afterAll(() => host?.stop())

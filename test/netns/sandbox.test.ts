@@ -1,26 +1,21 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { addresses, Host } from '../helpers/host.js'
-import { expectRefused, removeEverything } from '../helpers/tidy-host.js'
+import { eachLeavesAsFound, expectRefused, removeEverything } from '../helpers/tidy-host.js'
 import { pings } from '../helpers/vantage.js'
 
 // What is inside of a sandbox: judged by `ip` and by packets.
 
 let host: Host
-let bare: string
 
 beforeAll(async () => {
-  host = await Host.start()
-  await host.startTsnet()
+  host = await Host.startWithTsnet()
 })
 afterAll(() => host?.stop())
 
-beforeEach(() => {
-  bare = host.snapshot()
-})
-afterEach(() => {
-  removeEverything(host)
-  expect(host.snapshot()).toBe(bare)
-})
+eachLeavesAsFound(
+  () => host,
+  () => removeEverything(host),
+)
 
 const inside = (sandbox: string, ...command: string[]): string => host.run('ip', 'netns', 'exec', sandbox, ...command)
 const refused = (...args: [status: number, message: string, ...string[]]): void => expectRefused(host, ...args)

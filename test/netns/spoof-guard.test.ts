@@ -105,8 +105,7 @@ type Options = Record<string, string>
 
 async function startHost(firewall: string): Promise<void> {
   await host?.stop()
-  host = await Host.start()
-  await host.startTsnet('--firewall', firewall)
+  host = await Host.startWithTsnet('--firewall', firewall)
   for (const name of ['liar', 'neighbour']) host.request('POST', '/sandboxes', { name })
 }
 
