@@ -122,7 +122,7 @@ function leftoverLinks(deps: DriverDeps, known: ReadonlySet<string>): Step[] {
     .filter(link => isMarked(link) && !known.has(link.name))
     .map(link => ({
       words: `delete link ${link.name} (${link.alias ?? 'half made'}), which belongs to nothing`,
-      apply: () => deps.kernel.deleteLinks([link.index]),
+      apply: () => deps.kernel.deleteLinks([link.name], isMarked),
     }))
 }
 

@@ -1,11 +1,10 @@
 import { messageOf, NetError, unavailable } from '../errors.js'
 import { linkGroup } from '../marks.js'
-import { checkLinkName } from '../names.js'
 import { announcement } from './announcement.js'
 import { type Codec, decode, type ValueOf } from './codec.js'
 import { ifinfomsg } from './kinds.js'
 import { ErrnoError } from './libc.js'
-import { LinkDeletions } from './link-deletions.js'
+import { LinkDeletions, type LinkMark } from './link-deletions.js'
 import { kernelError, NetlinkError } from './netlink-error.js'
 import type { Netns } from './netns.js'
 import type { Address, Family, FdbEntry, Link, Neighbour, Route } from './objects.js'
@@ -13,7 +12,7 @@ import { PacketSocket } from './packet-socket.js'
 import { parseAddress, parseFdb, parseLink, parseNeighbour, parseRoute } from './parse.js'
 import { afOf, familyOf } from './prefix.js'
 import { listOf, type Requests, request, rtm, words } from './request.js'
-import { linkSet, tolerant } from './requests.js'
+import { linkSet, linkShow, skipStats, tolerant } from './requests.js'
 import { NetlinkSocket } from './socket.js'
 import {
   addressMessage,
@@ -27,8 +26,6 @@ import {
 
 export type { Address, FdbEntry, Link, LinkKind, Neighbour, Route } from './objects.js'
 
-/** RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are half of a link's message */
-const skipStats = 8
 const tableMain = 254
 /** The first datagram of a list has some 3,700 bytes, an address at most 100. */
 const addressesInOnePiece = 30
@@ -74,13 +71,13 @@ export class Kernel {
   }
 
   /**
-   * Delete links off the main thread, absent ones included; they are gone when this resolves (link-deletions.ts). Calls of one
-   * moment share what the kernel waits for.
+   * Look up links and delete those that are ours, both off the main thread; absent ones are fine. They are gone when this resolves
+   * (link-deletions.ts). Calls of one moment share what the kernel waits for.
    */
-  async deleteLinks(indexes: readonly number[]): Promise<void> {
-    if (indexes.length === 0) return
+  async deleteLinks(names: readonly string[], isOurs: (link: LinkMark) => boolean): Promise<void> {
+    if (names.length === 0) return
     this.#deletions ??= new LinkDeletions(this.socket, (left, group) => this.#giveBackGroup(left, group))
-    throwFirst(await this.#deletions.delete(indexes).catch(toNetError))
+    throwFirst(await this.#deletions.delete(names, isOurs).catch(toNetError))
   }
 
   /** Links that could not be deleted bear their mark again: the group, where there is no alias. */
@@ -127,12 +124,7 @@ export class Kernel {
   }
 
   #link<T>(nameOrIndex: string | number, parse: (bytes: Buffer, start: number, end: number) => T): T | undefined {
-    const isName = typeof nameOrIndex === 'string'
-    const ask = request(words('ip link show', { dev: nameOrIndex }), rtm.getLink, 0, linkMessage, {
-      ...linkHeader,
-      index: isName ? 0 : nameOrIndex,
-      attrs: { extMask: skipStats, ifname: isName ? checkLinkName(nameOrIndex) : undefined },
-    })
+    const ask = linkShow(typeof nameOrIndex === 'string' ? { name: nameOrIndex } : { index: nameOrIndex })
     return absentIs(undefined, ['ENODEV'], () => this.socket.get(ask, parse))
   }
 

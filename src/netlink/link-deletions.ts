@@ -1,13 +1,16 @@
 import { randomInt } from 'node:crypto'
 import { setImmediate as turn } from 'node:timers/promises'
 import { Turns } from '../locks.js'
+import { decode } from './codec.js'
 import { ifinfomsg } from './kinds.js'
 import { hasCode, watchReadable } from './libc.js'
 import type { NetlinkError } from './netlink-error.js'
+import type { Netns } from './netns.js'
 import { rtm } from './request.js'
-import { linkDelete, linkDeleteGroup, linkSet, tolerant } from './requests.js'
+import { linkDelete, linkDeleteGroup, linkSet, linkShow, tolerant } from './requests.js'
 import { NetlinkSocket } from './socket.js'
 import { admit } from './socket-filter.js'
+import { linkMarkMessage } from './tables.js'
 
 /** RTNLGRP_LINK of linux/rtnetlink.h */
 const linkEvents = 1
@@ -15,7 +18,16 @@ const linkEvents = 1
 const groupsAtOnce = 3
 const datagramsAtOnce = 64
 
+/** What says whose a link is. */
+export interface LinkMark {
+  alias?: string | undefined
+  group: number
+}
+
+/** A link that somebody wants to be gone, if it is his. */
 interface Doomed {
+  name: string
+  isOurs: (link: LinkMark) => boolean
   promise: Promise<void>
   gone: () => void
 }
@@ -28,13 +40,16 @@ interface Doomed {
 export class LinkDeletions {
   readonly #origin: NetlinkSocket
   readonly #turns = new Turns(groupsAtOnce)
-  readonly #doomed = new Map<number, Doomed>()
-  #next: { indexes: Set<number>; failures: Promise<readonly NetlinkError[]> } | undefined
+  /** those that the kernel deletes now, by index */
+  readonly #going = new Map<number, readonly Doomed[]>()
+  #next: { doomed: Doomed[]; failures: Promise<readonly NetlinkError[]> } | undefined
   /** until the links of the group before are gone */
   #before: Promise<unknown> = Promise.resolve()
   #running = 0
   #closed = false
   #listener: { socket: NetlinkSocket; close(): void } | undefined
+  /** as many as groups have been under way at once */
+  readonly #idle: NetlinkSocket[] = []
 
   /** In the namespace of the socket. `giveBack` has links that could not be deleted leave this group again. */
   constructor(
@@ -45,24 +60,25 @@ export class LinkDeletions {
   }
 
   /** Returns what could not be done. Absent links are fine. Throws ErrnoError. */
-  async delete(indexes: readonly number[]): Promise<readonly NetlinkError[]> {
+  async delete(names: readonly string[], isOurs: Doomed['isOurs']): Promise<readonly NetlinkError[]> {
     this.#listener ??= this.#listen()
     this.#next ??= this.#begin(this.#listener.socket)
-    const { failures } = this.#next
-    for (const index of indexes) this.#next.indexes.add(index)
-    const gone = Promise.all(indexes.map(index => this.#doom(index).promise))
-    return await Promise.race([gone.then(() => []), failures])
+    const doomed = names.map(name => doom(name, isOurs))
+    this.#next.doomed.push(...doomed)
+    return await Promise.race([allGone(doomed).then(() => []), this.#next.failures])
   }
 
-  /** Give back the socket, after what is under way. */
+  /** Give back the sockets, after what is under way. */
   close(): void {
     this.#closed = true
-    if (this.#running === 0) this.#listener?.close()
+    if (this.#running > 0) return
+    for (const socket of this.#idle.splice(0)) socket.close()
+    this.#listener?.close()
   }
 
   /** `listener`: open as long as anything is under way, as the socket that we were made of may not be. */
   #begin(listener: NetlinkSocket) {
-    const indexes = new Set<number>()
+    const doomed: Doomed[] = []
     this.#running++
     const failures = this.#turns
       .take(async () => {
@@ -71,30 +87,33 @@ export class LinkDeletions {
         // whoever has his turn in this round of the event loop comes along
         await turn()
         this.#next = undefined
-        const gone = Promise.all([...indexes].map(index => this.#doom(index).promise))
-        const failures = this.#deleteGroup(listener, [...indexes])
-        this.#before = Promise.race([gone, failures.catch(() => undefined)])
+        const failures = this.#deleteGroup(listener, doomed)
+        this.#before = Promise.race([allGone(doomed), failures.catch(() => undefined)])
         return await failures
       })
       .finally(() => {
-        for (const index of indexes) this.#doomed.delete(index)
         this.#running--
         if (this.#closed) this.close()
       })
     // told to all who still wait
     failures.catch(() => undefined)
-    return { indexes, failures }
+    return { doomed, failures }
   }
 
-  /** `ip link delete`; of several, `ip link set dev N group G` for each, then `ip link delete group G`. */
-  async #deleteGroup(listener: NetlinkSocket, indexes: readonly number[]): Promise<readonly NetlinkError[]> {
-    const socket = listener.another(NetlinkSocket.open)
+  /** `ip link show dev NAME` for each, then `ip link delete`; of several, `ip link set dev N group G` and `ip link delete group G`. */
+  async #deleteGroup(listener: NetlinkSocket, doomed: readonly Doomed[]): Promise<readonly NetlinkError[]> {
+    const socket = this.#idle.pop() ?? listener.another(openRoomy)
+    const going = new Map<number, Doomed[]>()
     try {
-      const [first = 0, ...others] = indexes
-      if (others.length === 0) return await socket.exchangeAsync(tolerant(linkDelete({ index: first }), 'ENODEV'))
-      return await this.#deleteTogether(socket, indexes)
+      const failures = await find(socket, doomed, going)
+      const [first, ...others] = going.keys()
+      if (failures.length > 0 || first === undefined) return failures
+      for (const [index, ones] of going) this.#going.set(index, ones)
+      if (others.length > 0) return await this.#deleteTogether(socket, [first, ...others])
+      return await socket.exchangeAsync(tolerant(linkDelete({ index: first }), 'ENODEV'))
     } finally {
-      socket.close()
+      for (const index of going.keys()) this.#going.delete(index)
+      this.#idle.push(socket)
     }
   }
 
@@ -121,18 +140,6 @@ export class LinkDeletions {
     }
   }
 
-  #doom(index: number): Doomed {
-    const known = this.#doomed.get(index)
-    if (known !== undefined) return known
-    let gone = (): void => undefined
-    const promise = new Promise<void>(resolve => {
-      gone = resolve
-    })
-    const doomed = { promise, gone }
-    this.#doomed.set(index, doomed)
-    return doomed
-  }
-
   /** What is lost of these events, the deletion's own answer makes up for. */
   #listen() {
     const socket = this.#origin.another(netns => NetlinkSocket.open(netns, [linkEvents]))
@@ -142,7 +149,7 @@ export class LinkDeletions {
       try {
         for (const { type, bytes, start } of socket.notifications(datagramsAtOnce)) {
           const { index } = ifinfomsg.get(bytes, start, start + ifinfomsg.size)
-          if (type === rtm.deleteLink) this.#doomed.get(index)?.gone()
+          if (type === rtm.deleteLink) for (const { gone } of this.#going.get(index) ?? []) gone()
         }
       } catch (error) {
         if (!hasCode(error, 'ENOBUFS')) throw error
@@ -157,4 +164,40 @@ export class LinkDeletions {
       },
     }
   }
+}
+
+function doom(name: string, isOurs: Doomed['isOurs']): Doomed {
+  let gone = (): void => undefined
+  const promise = new Promise<void>(resolve => {
+    gone = resolve
+  })
+  return { name, isOurs, promise, gone }
+}
+
+const allGone = (doomed: readonly Doomed[]): Promise<unknown> => Promise.all(doomed.map(({ promise }) => promise))
+
+/** With room for what is told of as many links as are asked for in one send. */
+function openRoomy(netns: Netns): NetlinkSocket {
+  const socket = NetlinkSocket.open(netns)
+  socket.join([])
+  return socket
+}
+
+/** Note in `going` which are there and ours, by index; of the others there is nothing to wait for. Returns what could not be asked. */
+async function find(
+  socket: NetlinkSocket,
+  doomed: readonly Doomed[],
+  going: Map<number, Doomed[]>,
+): Promise<readonly NetlinkError[]> {
+  const byRequest = new Map(doomed.flatMap(one => tolerant(linkShow(one), 'ENODEV').map(request => [request, one])))
+  const failures = await socket.exchangeAsync([...byRequest.keys()], (request, bytes, start, end) => {
+    const one = byRequest.get(request)
+    const { index, attrs } = decode(linkMarkMessage, bytes, start, end)
+    if (one?.isOurs({ alias: attrs.ifalias, group: attrs.group ?? 0 }))
+      going.set(index, [...(going.get(index) ?? []), one])
+  })
+  if (failures.length > 0) return failures
+  const found = new Set([...going.values()].flat())
+  for (const one of doomed) if (!found.has(one)) one.gone()
+  return []
 }

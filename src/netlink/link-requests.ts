@@ -14,6 +14,8 @@ type LinkAttrs = LinkMessage['attrs']
 
 /** IFF_UP, linux/if.h */
 const iffUp = 1
+/** RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are half of a link's message */
+export const skipStats = 8
 /** IFALIASZ, linux/if.h, less the NUL */
 const aliasBytes = 255
 
@@ -208,6 +210,13 @@ export function linkDelete(ref: LinkRef): Request {
   const op = words('ip link delete', { dev: ref.name ?? ref.index })
   const value: LinkMessage = { ...header(ref.index ?? 0, undefined), attrs: refAttrs(ref) }
   return request(op, rtm.deleteLink, 0, linkMessage, value, ref.name !== undefined)
+}
+
+/** `ip -d link show dev NAME`, without its counters. ENODEV when absent. */
+export function linkShow(ref: LinkRef): Request {
+  const op = words('ip link show', { dev: ref.name ?? ref.index })
+  const value: LinkMessage = { ...header(ref.index ?? 0, undefined), attrs: { ...refAttrs(ref), extMask: skipStats } }
+  return request(op, rtm.getLink, 0, linkMessage, value, ref.name !== undefined)
 }
 
 /** Delete every link of a group within one grace period: `ip link delete group N`. ENODEV when the group is empty. */

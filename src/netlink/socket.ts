@@ -54,6 +54,8 @@ export interface SocketOptions {
   notificationBytes?: number
 }
 
+type Told = (request: Request, bytes: Buffer, start: number, end: number) => void
+
 /**
  * One rtnetlink socket. It stays in the namespace that it was opened in, so its use needs no namespace change.
  * The kernel works a request off inside `send`, so its answers are there when `send` returns: no receive ever waits.
@@ -130,15 +132,15 @@ export class NetlinkSocket {
     return []
   }
 
-  /** The same off the main thread, for requests that wait in the kernel; calls take turns. */
-  exchangeAsync(requests: readonly Request[]): Promise<NetlinkError[]> {
+  /** The same off the main thread, for requests that wait in the kernel; calls take turns. `told`: of those that ask something, the answer. */
+  exchangeAsync(requests: readonly Request[], told: Told = () => undefined): Promise<NetlinkError[]> {
     const turn = this.#tail.then(async () => {
       for (const batch of batches(requests)) {
         const sequence = this.#next(batch.length)
         // Its own buffer: the pool thread reads it while this thread goes on.
         const bytes = Buffer.alloc(batch.reduce((sum, { body }) => sum + frameSize(body), 0))
         await sendAsync(this.fd, bytes, writeFrames(bytes, batch.map(outgoing), sequence), 0)
-        const failures = this.#failures(batch, sequence)
+        const failures = this.#failures(batch, sequence, told)
         if (failures.length > 0) return failures
       }
       return []
@@ -271,12 +273,13 @@ export class NetlinkSocket {
     return first
   }
 
-  #failures(batch: readonly Request[], sequence: number): NetlinkError[] {
+  #failures(batch: readonly Request[], sequence: number, told?: Told): NetlinkError[] {
     const failures: NetlinkError[] = []
     try {
       for (let left = batch.length; left > 0; ) {
         for (const message of this.#receive()) {
           const request = batch[message.sequence - sequence]
+          if (request && message.what === 'message') told?.(request, received, message.start, message.end)
           if (!request || message.what !== 'ack') continue
           left--
           const error = message.failure && new NetlinkError(request.op, message.failure)

@@ -64,6 +64,9 @@ export const linkMessage = message(
   }),
 )
 
+/** Of all that there is to tell of a link, whose it is. */
+export const linkMarkMessage = message(ifinfomsg, table('link', { ifalias: attr(20, asciiz), group: attr(27, u32) }))
+
 /** `bridge link set`: the same header, with the port's settings in IFLA_PROTINFO (AF_BRIDGE only) */
 export const bridgePortMessage = message(ifinfomsg, table('bridge link', { protinfo: nest(12, bridgePort) }))
 

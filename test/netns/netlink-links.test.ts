@@ -1,8 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { kindOf, messageOf } from '../../src/errors.js'
 import { NetlinkError } from '../../src/netlink/netlink-error.js'
-import { bridgePortSet, linkAdd, linkDelete, linkSet, tolerant } from '../../src/netlink/requests.js'
-import { NetlinkSocket } from '../../src/netlink/socket.js'
+import { bridgePortSet, linkAdd, linkSet, tolerant } from '../../src/netlink/requests.js'
 import type { Json } from '../helpers/ip-judge.js'
 import { thrown, useKernelWorld } from '../helpers/kernel-world.js'
 import { bridgeJson, ipJson, run, tryRun } from '../helpers/netns.js'
@@ -264,67 +263,5 @@ describe('linkSet', () => {
     expect(error.cause).toMatchObject({ code: 'EINVAL', errno: 22, text: 'mtu greater than device maximum' })
     const twin = tryRun(world.name, 'ip', 'link', 'set', 'dev', 'v0', 'mtu', '70000')
     expect(twin.stderr).toContain('mtu greater than device maximum')
-  })
-})
-
-describe('deleting', () => {
-  test('a link by name and by index, its peer with it', async () => {
-    world.kernel.apply(
-      linkAdd({ kind: 'veth', name: 'v0', peer: { name: 'v1' } }),
-      linkAdd({ kind: 'bridge', name: 'br0' }),
-    )
-    world.kernel.apply(linkDelete({ name: 'v0' }))
-    world.kernel.apply(linkDelete({ index: world.index('br0') }))
-    expect(ipJson<Json[]>(world.name, 'link', 'show').map(link => link.ifname)).toEqual(['lo'])
-    expect(thrown(() => world.kernel.apply(linkDelete({ name: 'v0' })))).toMatchObject({
-      message: 'ip link delete dev v0: no such link',
-    })
-  })
-
-  test('many at once, in one grace period; absent ones are fine; calls of one tick share it', async () => {
-    const names = Array.from({ length: 150 }, (_, i) => `v${i}`)
-    world.kernel.apply(...names.map(v => linkAdd({ kind: 'veth', name: v, peer: { name: `p${v}` } })))
-    world.kernel.apply(linkAdd({ kind: 'bridge', name: 'keep', group: 5 }))
-    const indexes = names.map(v => world.index(v))
-    const started = performance.now()
-    await Promise.all([
-      world.kernel.deleteLinks(indexes.slice(0, 40)),
-      world.kernel.deleteLinks([...indexes.slice(40), 99_999]),
-    ])
-    const tookMs = performance.now() - started
-    expect(ipJson<Json[]>(world.name, 'link', 'show').map(link => link.ifname)).toEqual(['lo', 'keep'])
-    // One by one they would take 150 grace periods of 20 ms.
-    expect(tookMs).toBeLessThan(2_500)
-    await world.kernel.deleteLinks([])
-    await world.kernel.deleteLinks([99_999])
-    await Promise.all([1, 2].map(() => world.kernel.deleteLinks([world.index('keep')])))
-    expect(ipJson<Json[]>(world.name, 'link', 'show').map(link => link.ifname)).toEqual(['lo'])
-  })
-
-  test('one is gone, and its peer in another namespace, when the kernel says so and not only when nobody remembers it', async () => {
-    for (let i = 0; i < 5; i++) {
-      world.kernel.apply(linkAdd({ kind: 'bridge', name: 'br0' }))
-      world.kernel.apply(
-        linkAdd({ kind: 'veth', name: 'v0', master: world.index('br0'), peer: { name: 'p0', netns: world.box } }),
-      )
-      await world.kernel.deleteLinks([world.index('v0')])
-      expect(ipJson<Json[]>(world.name, 'link', 'show').map(link => link.ifname)).toEqual(['lo', 'br0'])
-      expect(ipJson<Json[]>(world.boxName, 'link', 'show').map(link => link.ifname)).toEqual(['lo'])
-      await world.kernel.deleteLinks([world.index('br0')])
-    }
-  })
-
-  test('does not hold up the event loop', async () => {
-    world.kernel.apply(
-      ...Array.from({ length: 40 }, (_, i) => linkAdd({ kind: 'veth', name: `v${i}`, peer: { name: `p${i}` } })),
-    )
-    let ticks = 0
-    const timer = setInterval(() => ticks++, 1)
-    const waiting = world.kernel.socket.another(NetlinkSocket.open)
-    for (let i = 0; i < 40; i += 10) await waiting.exchangeAsync([linkDelete({ name: `v${i}` })])
-    waiting.close()
-    clearInterval(timer)
-    // Each delete waits some 20 ms in the kernel; on this thread, the timer would get one turn a delete.
-    expect(ticks).toBeGreaterThan(12)
   })
 })

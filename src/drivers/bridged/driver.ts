@@ -103,8 +103,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   async deleteNetwork(network: Network<Options>, _others: readonly Network<Options>[]): Promise<void> {
     const { kernel, firewall } = this.deps
     this.#past.forget(network.id)
-    const links = this.linksOf(network).flatMap(name => kernel.link(name) ?? [])
-    await kernel.deleteLinks(links.filter(link => isMarkOf(network, link)).map(({ index }) => index))
+    await kernel.deleteLinks(this.linksOf(network), link => isMarkOf(network, link))
     await firewall.apply({ add: [], delete: networkElements(this.filtered(network)) })
   }
 
@@ -190,8 +189,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
 
   async deleteEndpoint(network: Network<Options>, { endpoint }: Wiring): Promise<void> {
     this.#past.add(network.id, endpoint.addresses.map(addressOf))
-    const link = this.deps.kernel.link(endpoint.hostLink)
-    if (link !== undefined && isMarked(link)) await this.deps.kernel.deleteLinks([link.index])
+    await this.deps.kernel.deleteLinks([endpoint.hostLink], isMarked)
     await this.deps.firewall.apply({ add: [], delete: this.#guard(network, endpoint) })
   }
 

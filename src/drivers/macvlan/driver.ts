@@ -78,9 +78,8 @@ class MacvlanDriver implements HostDriver<MacvlanOptions> {
   }
 
   async deleteNetwork(network: MacvlanNetwork, others: readonly MacvlanNetwork[]): Promise<void> {
-    const own = this.#kernel.link(hostLinkOf(network))
-    const doomed = [...(own && isMarked(own) ? [own] : []), ...doomedLinks(this.#kernel, network, others)]
-    await this.#kernel.deleteLinks(doomed.map(({ index }) => index))
+    const doomed = doomedLinks(this.#kernel, network, others).map(({ name }) => name)
+    await this.#kernel.deleteLinks([hostLinkOf(network), ...doomed], isMarked)
   }
 
   async join(network: MacvlanNetwork, { endpoint, place }: Wiring): Promise<void> {
@@ -154,8 +153,7 @@ class MacvlanDriver implements HostDriver<MacvlanOptions> {
 
   async deleteEndpoint(network: MacvlanNetwork, { endpoint, place }: Wiring): Promise<void> {
     deleteHostRoutes(this.#kernel, network, endpoint)
-    const link = this.#kernel.link(endpoint.hostLink)
-    if (link !== undefined && isMarked(link)) await this.#kernel.deleteLinks([link.index])
+    await this.#kernel.deleteLinks([endpoint.hostLink], isMarked)
     if (place !== undefined) await deleteInside(place)
   }
 
@@ -211,8 +209,7 @@ async function deleteInside({ netns: path, ifname }: Place): Promise<void> {
     netns.close()
   }
   try {
-    const link = kernel.link(ifname)
-    if (link?.group === linkGroup) await kernel.deleteLinks([link.index])
+    await kernel.deleteLinks([ifname], ({ group }) => group === linkGroup)
   } finally {
     kernel.close()
   }

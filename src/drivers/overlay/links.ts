@@ -9,7 +9,7 @@ import type { BridgePortData } from '../../netlink/kinds.js'
 import type { Link } from '../../netlink/objects.js'
 import { linkAdd, linkSet } from '../../netlink/requests.js'
 import { type BridgeAddress, type BridgeShape, bridgeIndexOf, refuseForeign } from '../bridged/links.js'
-import { markOf } from '../mark.js'
+import { isMarkOf, markOf } from '../mark.js'
 import type { OverlayOptions } from './options.js'
 
 export type OverlayNetwork = Network<OverlayOptions>
@@ -115,7 +115,7 @@ export function vxlanSteps(
       {
         words: `create vxlan ${name} of network ${network.name} anew: its ${unlike} differs`,
         apply: async () => {
-          await kernel.deleteLinks([link.index])
+          await kernel.deleteLinks([name], there => isMarkOf(network, there))
           await make()
         },
       },
