@@ -1,5 +1,5 @@
 import type { Controller } from './cnm/controller.js'
-import { DriftWatch } from './drift.js'
+import { DriftWatch } from './drift/watch.js'
 import { type HostDrivers, isMarked } from './drivers/index.js'
 import type { Log } from './log.js'
 import type { Kernel } from './netlink/kernel.js'

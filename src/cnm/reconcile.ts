@@ -2,7 +2,7 @@ import { messageOf } from '../errors.js'
 import { withUndo } from '../undo.js'
 import { dockerPoolOwner, dockerWaitMs, isEndpointId } from './deps.js'
 import type { InsideDifference, Step, WantedNetwork } from './driver.js'
-import { attached, type EndpointDeps, removeEndpoint, wantedSandbox, wiringOf } from './endpoints.js'
+import { attached, type EndpointDeps, removeEndpoint, wantedSandbox, wire, wiringOf } from './endpoints.js'
 import { hasPart, isPresent, isUsedHere, leaveUnused, memberOwner, takePart } from './membership.js'
 import { deleteSandbox } from './sandboxes.js'
 import type { ReconcileReport } from './specs.js'
@@ -140,20 +140,32 @@ export async function linkSteps(
     // in a dry run the namespace may still be missing; its line says so for the links in it too
     if (found === undefined) return []
     if (found.missing.length === 0 && found.step === undefined) right.add(sandbox.id)
-    return endpoints
-      .filter(({ ifname = '' }) => found.missing.includes(ifname))
-      .map(endpoint => {
-        const network = deps.state.network(endpoint.networkId)
-        const driver = deps.drivers.get(network.driver)
-        return {
-          words: `create link ${endpoint.ifname} of network ${network.name} in sandbox ${sandbox.name}`,
-          apply: async () => {
-            await driver.deleteEndpoint(network, wiringOf(deps, endpoint))
-            await driver.join(network, wiringOf(deps, endpoint))
-          },
-        }
-      })
+    const lacking = new Set(endpoints.filter(({ ifname = '' }) => found.missing.includes(ifname)))
+    return [...lacking].map(endpoint => {
+      const network = deps.state.network(endpoint.networkId)
+      const driver = deps.drivers.get(network.driver)
+      return {
+        words: `create link ${endpoint.ifname} of network ${network.name} in sandbox ${sandbox.name}`,
+        apply: async () => {
+          const wiring = wiringOf(deps, endpoint)
+          if (!driver.isLost(endpoint)) await driver.deleteEndpoint(network, wiring)
+          await driver.join(network, wiring)
+          lacking.delete(endpoint)
+          if (lacking.size === 0 && isWired(deps, sandbox, endpoints)) right.add(sandbox.id)
+        },
+      }
+    })
   })
+}
+
+/** With all its links there is nothing to compare before the rest is set on them. What hinders that, the next stage says. */
+function isWired(deps: EndpointDeps, sandbox: Sandbox, endpoints: readonly Endpoint[]): boolean {
+  try {
+    wire(deps, sandbox, endpoints)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Global networks that this host uses without having its part of them, or has its part of without using them. */

@@ -54,10 +54,10 @@ export interface Hearing {
 
 /**
  * Hear what changes in a namespace, as `ip monitor` does, until `signal` aborts. `handler` is called from the event
- * loop; listening neither blocks nor keeps the process alive. A namespace may be closed meanwhile; a socket of it is this watch's to close.
+ * loop; listening neither blocks nor keeps the process alive. `netns` may be closed meanwhile.
  */
 export function watchKernel(
-  of: Netns | NetlinkSocket,
+  netns: Netns,
   groups: readonly EventGroup[],
   handler: (event: KernelEvent) => void,
   signal: AbortSignal,
@@ -65,8 +65,7 @@ export function watchKernel(
 ): void {
   if (signal.aborted) return
   const numbers = groups.map(group => groupNumbers[group])
-  const socket = of instanceof NetlinkSocket ? of : NetlinkSocket.open(of)
-  socket.join(numbers)
+  const socket = NetlinkSocket.open(netns, numbers)
   const hear = (): Iterable<Notification> =>
     gatherMs === 0 ? socket.notifications(datagramsAtOnce) : lastOfEachLink([...socket.notifications(gatheredAtOnce)])
   const tell = (): void => {

@@ -27,7 +27,8 @@ const sockaddr = struct([
   ['port', u32],
   ['groups', u32],
 ])
-export const socketAddress = (family: number): Buffer => encode(sockaddr, { family, port: 0, groups: 0 })
+export const socketAddress = (family: number, groups: readonly number[]): Buffer =>
+  encode(sockaddr, { family, port: 0, groups: groups.reduce((mask, group) => mask | (1 << (group - 1)), 0) })
 
 /** One message to send. Its body has been encoded already. */
 export interface Outgoing {

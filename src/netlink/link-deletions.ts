@@ -177,11 +177,7 @@ function doom(name: string, isOurs: Doomed['isOurs']): Doomed {
 const allGone = (doomed: readonly Doomed[]): Promise<unknown> => Promise.all(doomed.map(({ promise }) => promise))
 
 /** With room for what is told of as many links as are asked for in one send. */
-function openRoomy(netns: Netns): NetlinkSocket {
-  const socket = NetlinkSocket.open(netns)
-  socket.join([])
-  return socket
-}
+const openRoomy = (netns: Netns): NetlinkSocket => NetlinkSocket.open(netns, [], { receiveBytes: 1 << 20 })
 
 /** Note in `going` which are there and ours, by index; of the others there is nothing to wait for. Returns what could not be asked. */
 async function find(

@@ -70,7 +70,7 @@ const datagramsAtOnce = 64
 /** What we do ourselves is told too: whoever asked for it is answered first. */
 const gatherMs = 5
 /** The kernel tells of every element. Room for 10,000 of them at once, which one of our own transactions may have. */
-const notificationBytes = 16 << 20
+const receiveBytes = 16 << 20
 
 /**
  * Hear every transaction of a namespace's nftables, as `nft monitor` does, until `signal` aborts. `handler` is called from
@@ -78,7 +78,10 @@ const notificationBytes = 16 << 20
  */
 export function watchNftables(netns: Netns, handler: (event: NftEvent) => void, signal: AbortSignal): void {
   if (signal.aborted) return
-  const socket = NetlinkSocket.open(netns, [groupNftables], { protocol: netlinkNetfilter, notificationBytes })
+  const socket = NetlinkSocket.open(netns, [groupNftables], {
+    protocol: netlinkNetfilter,
+    receiveBytes,
+  })
   let tables: NftTransaction['tables'] = new Map()
   const tell = (): void => {
     try {

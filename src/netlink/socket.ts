@@ -30,7 +30,6 @@ const solNetlink = 270
 const solSocket = 1
 const soRcvbufForce = 33
 const soSndbufForce = 32
-const addMembership = 1
 const capAck = 10
 const extAck = 11
 const getStrictCheck = 12
@@ -50,8 +49,8 @@ let received = Buffer.allocUnsafe(65_536)
 export interface SocketOptions {
   /** NETLINK_*; rtnetlink's unless given */
   protocol?: number
-  /** what may happen while the event loop is busy elsewhere: some 300 links, unless given */
-  notificationBytes?: number
+  /** what may wait to be received; of a socket that hears from groups some 300 links, of others the kernel's own, unless given */
+  receiveBytes?: number
 }
 
 type Told = (request: Request, bytes: Buffer, start: number, end: number) => void
@@ -71,26 +70,20 @@ export class NetlinkSocket {
 
   /** Open in a namespace; `groups` are those of the protocol to hear from: RTNLGRP_*, unless another protocol is given. */
   static open(netns: Netns, groups: readonly number[] = [], how: SocketOptions = {}): NetlinkSocket {
-    const { protocol = netlinkRoute, notificationBytes } = how
+    const { protocol = netlinkRoute, receiveBytes = groups.length > 0 ? 1 << 20 : 0 } = how
     const fd = inNetns(netns, () => socket(afNetlink, sockRaw | sockCloexec, protocol))
     try {
       const set = (name: number, value: number) => setsockopt(fd, solNetlink, name, [value], 4)
       for (const option of [extAck, capAck, getStrictCheck]) set(option, 1)
-      const address = socketAddress(afNetlink)
+      if (receiveBytes > 0) setsockopt(fd, solSocket, soRcvbufForce, [receiveBytes], 4)
+      // All groups at once: for each time that somebody joins one, the kernel goes through all who did, of all namespaces.
+      const address = socketAddress(afNetlink, groups)
       bind(fd, address, address.length)
-      const opened = new NetlinkSocket(fd)
-      if (groups.length > 0) opened.join(groups, notificationBytes)
-      return opened
+      return new NetlinkSocket(fd)
     } catch (error) {
       close(fd)
       throw error
     }
-  }
-
-  /** Hear from groups from now on. */
-  join(groups: readonly number[], notificationBytes = 1 << 20): void {
-    for (const group of groups) setsockopt(this.fd, solNetlink, addMembership, [group], 4)
-    setsockopt(this.fd, solSocket, soRcvbufForce, [notificationBytes], 4)
   }
 
   /** Another socket of any kind in the same namespace. */

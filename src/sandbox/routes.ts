@@ -4,9 +4,16 @@ import { conflict } from '../errors.js'
 import { routeProtocol } from '../marks.js'
 import { formatCidr, parseHostCidr } from '../net/cidr.js'
 import type { Kernel } from '../netlink/kernel.js'
-import type { Link, Route } from '../netlink/objects.js'
+import type { Address, Link, Route } from '../netlink/objects.js'
 import { type Requests, routeDelete, routeReplace } from '../netlink/requests.js'
 import { diff } from '../reconcile.js'
+
+/** What a namespace has, besides its routes. */
+export interface There {
+  /** by name */
+  links: ReadonlyMap<string, Link>
+  addresses: readonly Address[]
+}
 
 interface WantedRoute {
   family: Family
@@ -24,12 +31,12 @@ const usualMetric = (family: Family): number => (family === 6 ? 1024 : 0)
 export function routeChanges(
   kernel: Kernel,
   wanted: WantedSandbox,
-  links: ReadonlyMap<string, Link>,
+  { links, addresses }: There,
   add: (words: string, requests: Requests) => void,
 ): void {
   const have = kernel.routes()
   const foreign = have.filter(route => route.protocol !== routeProtocol)
-  refuseReachable(kernel, wanted, links, foreign)
+  refuseReachable(wanted, { links, addresses }, foreign)
   const want = wantedRoutes(wanted, links, foreign)
   for (const route of want) refuseForeign(wanted, route, foreign)
   const plan = diff(
@@ -101,16 +108,11 @@ function refuseForeign(wanted: WantedSandbox, route: WantedRoute, foreign: reado
 }
 
 /** A subnet that the namespace is connected to by a link of its own would be reached by one of the two, nobody knows which. */
-function refuseReachable(
-  kernel: Kernel,
-  wanted: WantedSandbox,
-  links: ReadonlyMap<string, Link>,
-  foreign: readonly Route[],
-): void {
+function refuseReachable(wanted: WantedSandbox, { links, addresses }: There, foreign: readonly Route[]): void {
   if (foreign.length === 0) return
   const nameOf = new Map([...links.values()].map(({ index, name }) => [index, name]))
   const ours = new Set(wanted.links.map(({ ifname }) => ifname))
-  const there = new Set(kernel.addresses().map(({ address }) => address))
+  const there = new Set(addresses.map(({ address }) => address))
   for (const address of wanted.links.flatMap(({ addresses }) => addresses).filter(address => !there.has(address))) {
     const subnet = formatCidr(parseHostCidr(address))
     const other = foreign.find(route => route.destination === subnet && !ours.has(nameOf.get(route.index ?? 0) ?? ''))

@@ -2,7 +2,7 @@ import type { SandboxLink, WantedSandbox } from '../cnm/driver.js'
 import { linkGroup } from '../marks.js'
 import type { Kernel } from '../netlink/kernel.js'
 import type { Netns } from '../netlink/netns.js'
-import type { Link } from '../netlink/objects.js'
+import type { Address, Link } from '../netlink/objects.js'
 import { listOf } from '../netlink/request.js'
 import { addressAdd, linkDelete, linkSet, neighbourReplace, type Request, type Requests } from '../netlink/requests.js'
 import { readSysctl } from '../netlink/sysctl.js'
@@ -52,6 +52,7 @@ export function planInside(
   for (const { name, index, group } of links.values())
     if (group === linkGroup && !known.has(name) && name !== wanted.leaving)
       add(`remove link ${name}, which belongs to nothing`, linkDelete({ index }))
+  const addresses = kernel.addresses()
   for (const want of wanted.links) {
     const link = links.get(want.ifname)
     if (link === undefined) continue
@@ -62,10 +63,10 @@ export function planInside(
         if (told === undefined) plan.sysctls.push({ key, value })
         add(`set ${key} to ${value}`, told ?? [])
       }
-    linkChanges(kernel, want, link, add)
+    linkChanges(want, link, addresses, add)
     neighbourChanges(kernel, want, link, add)
   }
-  routeChanges(kernel, wanted, links, add)
+  routeChanges(kernel, wanted, { links, addresses }, add)
   return plan
 }
 
@@ -114,12 +115,12 @@ const hasValue = (have: string, want: string): boolean =>
   have === want || (have !== '' && Number(have) === Number(want))
 
 /** Addresses before up: what the kernel announces then is all of them. */
-function linkChanges(kernel: Kernel, want: SandboxLink, link: Link, add: Add): void {
+function linkChanges(want: SandboxLink, link: Link, addresses: readonly Address[], add: Add): void {
   const { index } = link
   if (want.mtu !== undefined && link.mtu !== want.mtu)
     add(`set MTU ${want.mtu} on ${want.ifname}`, linkSet({ index, mtu: want.mtu }))
   if (link.mac !== want.mac) add(`set MAC address ${want.mac} on ${want.ifname}`, linkSet({ index, mac: want.mac }))
-  const have = kernel.addresses({ index })
+  const have = addresses.filter(address => address.index === index)
   for (const address of want.addresses)
     if (!have.some(candidate => candidate.address === address))
       add(`add address ${address} to ${want.ifname}`, addressAdd({ index, address, noDad: true }))

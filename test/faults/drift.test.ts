@@ -159,6 +159,18 @@ describe('drift', () => {
     }
   })
 
+  test('of a sandbox whose namespace was made again is put right', async () => {
+    host.run('ip', 'netns', 'delete', 'box')
+    reconcile(false)
+    const from = reader.count
+    const isRepaired = () => reader.after(from).some(({ words }) => words.includes('set MTU 1500 on eth0'))
+    await until('a repair in the new namespace', () => {
+      change('ip -n box link set eth0 mtu 1400')
+      return isRepaired()
+    })
+    await untilAsBefore()
+  })
+
   test('of several kinds at once is put right', async () => {
     for (let round = 0; round < rounds; round++) {
       const several = Array.from({ length: 2 + below(3) }, () => drifts[below(drifts.length)]?.[0] ?? '')

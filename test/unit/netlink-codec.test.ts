@@ -201,7 +201,8 @@ describe('framing', () => {
   })
 
   test('a socket address has family, padding, port and groups', () => {
-    expect(socketAddress(16).toString('hex')).toBe('1000' + '0000' + '00000000' + '00000000')
+    expect(socketAddress(16, []).toString('hex')).toBe('1000' + '0000' + '00000000' + '00000000')
+    expect(socketAddress(16, [1, 11]).toString('hex')).toBe('1000' + '0000' + '00000000' + '01040000')
   })
 
   test('an acknowledgement without an error', () => {

@@ -227,6 +227,7 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
   }
 
   async plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]> {
+    if (wanted.length === 0) return []
     const { kernel } = this.deps
     const links = new Map(kernel.links().map(link => [link.name, link]))
     const addresses = kernel.addresses()

@@ -1,12 +1,12 @@
-import type { Touches } from './cnm/types.js'
-import { messageOf } from './errors.js'
-import type { Log } from './log.js'
-import { routeProtocol } from './marks.js'
-import { type EventGroup, type KernelEvent, watchKernel } from './netlink/events.js'
-import { Kernel } from './netlink/kernel.js'
-import { currentNetns, type Netns, openNetns } from './netlink/netns.js'
-import type { Link } from './netlink/objects.js'
-import { everySeconds } from './ticks.js'
+import type { Touches } from '../cnm/types.js'
+import type { Log } from '../log.js'
+import { routeProtocol } from '../marks.js'
+import { type EventGroup, type KernelEvent, watchKernel } from '../netlink/events.js'
+import { currentNetns } from '../netlink/netns.js'
+import type { Link } from '../netlink/objects.js'
+import { everySeconds } from '../ticks.js'
+import { InsideWatch, type Seen } from './inside.js'
+import { addressWords, linkWords } from './words.js'
 
 /** What others did comes in bursts; so does what we do, which is in order again before anybody looks. */
 const collectMs = 40
@@ -15,11 +15,6 @@ const betweenMs = 250
 /** Sandboxes and networks come in bursts too, and nobody waits for their being followed. */
 const followMs = 100
 const lookSeconds = 1
-/** namespaces whose paths are looked at in one turn */
-const pathsAtOnce = 50
-/** What is done inside of a sandbox is mostly a few things at a time. */
-const gatherMs = 10
-const insideGroups = ['link', 'address4', 'address6', 'route4', 'route6'] as const
 /** of one thing in one burst */
 const wordsAtMost = 5
 
@@ -40,16 +35,6 @@ export interface Drifting {
   log: Log
 }
 
-interface Inside {
-  path: string
-  identity: string
-  stop: AbortController
-  seen: Seen
-}
-
-/** What is known of links, by index: what an event changes is told by what was there before. */
-type Seen = Map<number, Link>
-
 /**
  * Collects the kernel's news of what is ours: in the host's namespace (news), of entries and routes where a network has some, and
  * inside sandboxes. Decides nothing: whether something is wrong shows only when it is compared with what should be.
@@ -57,18 +42,27 @@ type Seen = Map<number, Link>
 export class DriftWatch {
   readonly #of: Drifting
   readonly #seen: Seen = new Map()
-  readonly #inside = new Map<string, Inside>()
+  readonly #inside: InsideWatch
   readonly #extra = new Map<'entries' | 'routes', AbortController>()
   readonly #stopLooking: () => void
   #news = nothing()
   #collecting: NodeJS.Timeout | undefined
   #toldAt = Number.NEGATIVE_INFINITY
   #following: NodeJS.Timeout | undefined
-  #nextPath = 0
 
   constructor(of: Drifting) {
     this.#of = of
     for (const link of of.links()) if (of.isOurs(link)) this.#seen.set(link.index, link)
+    this.#inside = new InsideWatch({
+      sandboxes: of.sandboxes,
+      told: (id, words) => {
+        add(this.#news.sandboxes, id, words)
+        this.#collect()
+      },
+      log: of.log,
+    })
+    // before anybody compares: what is changed after that is told
+    this.#inside.follow()
     this.#stopLooking = everySeconds(lookSeconds, () => this.#tick())
     this.followSoon()
   }
@@ -77,7 +71,7 @@ export class DriftWatch {
     this.#stopLooking()
     clearTimeout(this.#collecting)
     clearTimeout(this.#following)
-    for (const { stop } of this.#inside.values()) stop.abort()
+    this.#inside.stop()
     for (const stop of this.#extra.values()) stop.abort()
   }
 
@@ -106,7 +100,7 @@ export class DriftWatch {
       this.#following = undefined
       this.#followExtra('entries', ['neighbour'], event => this.#entryNews(event))
       this.#followExtra('routes', ['route4', 'route6'], event => this.news(event))
-      this.#followSandboxes()
+      this.#inside.follow()
     }, followMs)
     this.#following.unref()
   }
@@ -179,12 +173,7 @@ export class DriftWatch {
 
   #tick(): void {
     this.#of.lookAtSettings()
-    const ids = [...this.#inside.keys()]
-    for (let i = 0; i < Math.min(pathsAtOnce, ids.length); i++) {
-      const id = ids[this.#nextPath++ % ids.length] ?? ''
-      const inside = this.#inside.get(id)
-      if (inside !== undefined && identityOf(inside.path) !== inside.identity) this.#leave(id)
-    }
+    this.#inside.look()
   }
 
   #followExtra(what: 'entries' | 'routes', groups: readonly EventGroup[], handler: (event: KernelEvent) => void): void {
@@ -201,56 +190,6 @@ export class DriftWatch {
     } finally {
       netns.close()
     }
-  }
-
-  #followSandboxes(): void {
-    const wanted = this.#of.sandboxes()
-    const ids = new Set(wanted.map(({ id }) => id))
-    for (const id of [...this.#inside.keys()]) if (!ids.has(id)) this.#leave(id)
-    for (const { id, netns: path } of wanted) {
-      if (this.#inside.has(id)) continue
-      let netns: Netns
-      try {
-        netns = openNetns(path)
-      } catch {
-        continue // its process has ended, or it comes with the next reconcile
-      }
-      try {
-        this.#enter(id, path, netns)
-      } catch (error) {
-        this.#of.log.warn({ netns: path, err: error }, `cannot follow what happens in ${path}: ${messageOf(error)}`)
-      } finally {
-        netns.close()
-      }
-    }
-  }
-
-  /** The socket keeps the namespace alive, so it is closed when the sandbox is forgotten or its path leads elsewhere. */
-  #enter(id: string, path: string, netns: Netns): void {
-    const kernel = Kernel.open(netns)
-    try {
-      const seen = new Map(kernel.links().map(link => [link.index, link]))
-      const inside: Inside = { path, identity: netns.identity(), stop: new AbortController(), seen }
-      const handler = (event: KernelEvent): void => this.#insideNews(id, inside, event)
-      watchKernel(kernel.socket, insideGroups, handler, inside.stop.signal, { gatherMs })
-      this.#inside.set(id, inside)
-    } catch (error) {
-      kernel.close()
-      throw error
-    }
-  }
-
-  #leave(id: string): void {
-    this.#inside.get(id)?.stop.abort()
-    this.#inside.delete(id)
-  }
-
-  #insideNews(id: string, { seen }: Inside, event: KernelEvent): void {
-    for (const words of insideWords(event, seen)) {
-      add(this.#news.sandboxes, id, words)
-      this.#collect()
-    }
-    if (event.what === 'link' && event.change === 'new') seen.set(event.link.index, event.link)
   }
 }
 
@@ -269,57 +208,3 @@ function add(to: Words, key: string, words: string): void {
   if (said === undefined) to.set(key, [words])
   else if (said.length < wordsAtMost && !said.includes(words)) said.push(words)
 }
-
-function identityOf(path: string): string | undefined {
-  try {
-    const netns = openNetns(path)
-    try {
-      return netns.identity()
-    } finally {
-      netns.close()
-    }
-  } catch {
-    return undefined
-  }
-}
-
-const addressWords = (event: KernelEvent & { what: 'address' }, link: string): string =>
-  `address ${event.address.address} was ${event.change === 'new' ? 'added to' : 'removed from'} ${link}`
-
-/** What has become of a link. One that is new is our own work, or is told by what it is not. */
-function linkWords(change: 'new' | 'deleted', link: Link, before: Link | undefined): string[] {
-  const { name } = link
-  if (change === 'deleted') return [`link ${name} was deleted`]
-  if (before === undefined) return [`link ${name} was made or changed`]
-  const said: string[] = []
-  if (before.name !== name) said.push(`link ${before.name} was renamed ${name}`)
-  if (before.up !== link.up) said.push(`link ${name} was set ${link.up ? 'up' : 'down'}`)
-  if (before.mtu !== link.mtu) said.push(`MTU of ${name} was changed to ${link.mtu}`)
-  if (before.mac !== link.mac) said.push(`MAC address of ${name} was changed to ${link.mac}`)
-  if (before.master !== link.master)
-    said.push(`${name} was ${link.master === undefined ? 'taken from its bridge' : 'given to another bridge'}`)
-  if (before.alias !== link.alias) said.push(`alias of ${name} was changed`)
-  if (JSON.stringify([before.port, before.vxlan]) !== JSON.stringify([link.port, link.vxlan]))
-    said.push(`settings of ${name} were changed`)
-  return said
-}
-
-/** Inside a sandbox only what takes something away is news: what we add there is no reason to look again. */
-function insideWords(event: KernelEvent, seen: Seen): string[] {
-  const nameOf = (index = 0): string => seen.get(index)?.name ?? `link ${index}`
-  if (event.what === 'overrun') return ['more was changed than could be followed']
-  if (event.what === 'link') {
-    const before = seen.get(event.link.index)
-    if (event.change === 'new' && before === undefined) return []
-    return linkWords(event.change, event.link, before).filter(words => !words.endsWith(' up'))
-  }
-  if (event.what === 'address' && event.change === 'deleted' && event.address.scope === 'global')
-    return [addressWords(event, nameOf(event.address.index))]
-  if (event.what !== 'route' || event.route.table !== mainTable) return []
-  const { protocol, destination, index } = event.route
-  // where somebody else's default route stands is for him to say: ours comes to terms with it at the next look
-  const isLost = event.change === 'deleted' && protocol === routeProtocol
-  return isLost ? [`route ${destination} by ${nameOf(index)} was deleted`] : []
-}
-
-const mainTable = 254
