@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { createServer } from 'node:http'
 import express, { type NextFunction, type Request, type Response } from 'express'
 import { httpStatusOf, invalid, kindOf, messageOf, notFound, unavailable } from '../errors.js'
@@ -71,7 +71,7 @@ export function createApp(deps: Deps & { log: Log }, table: readonly Route[]): e
   app.disable('x-powered-by')
   app.disable('etag')
   app.use((_request, response, next) => {
-    response.locals.operation = randomBytes(4).toString('hex')
+    response.locals.operation = randomUUID().slice(0, 8)
     response.locals.startedMs = performance.now()
     next()
   })
@@ -94,7 +94,9 @@ const handle =
     const sent = row.method === 'get' ? request.query : request.body
     const body = row.body === undefined ? undefined : parseBody(row.body, sent === undefined ? {} : sent)
     const gone = new AbortController()
-    response.once('close', () => gone.abort())
+    response.once('close', () => {
+      if (!response.writableFinished) gone.abort()
+    })
     const ref = String(request.params.ref ?? '')
     if (ref.length > maxRef) throw invalid(`a name or id is at most ${maxRef} characters long`)
     const result = await row.handler(deps, { ref, body, signal: gone.signal })

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { doing, kindOf, messageOf, notFound } from '../errors.js'
 import type { ClusterAddresses } from '../ipam/types.js'
 import { KeyedLock } from '../locks.js'
@@ -133,12 +134,30 @@ export class Controller implements Cnm {
     })
   }
 
+  /** Others come to a local network and leave it meanwhile: their records share a transaction's sync. */
   connect(networkRef: string, sandboxRef: string, spec: ConnectSpec): Promise<EndpointView> {
-    return doing(`connect sandbox ${sandboxRef} to network ${networkRef}`, () =>
-      this.#withBoth(networkRef, sandboxRef, async (network, sandbox) =>
-        this.#endpointView(await connect(this.#deps, network, sandbox, spec)),
-      ),
-    )
+    return doing(`connect sandbox ${sandboxRef} to network ${networkRef}`, async () => {
+      const { state } = this.#deps
+      const { id: networkId, scope } = state.network(networkRef)
+      const sandboxId = state.sandbox(sandboxRef).id
+      const attach = async () => {
+        const [network, sandbox] = [state.network(networkId), state.sandbox(sandboxId)]
+        return this.#endpointView(await connect(this.#deps, network, sandbox, spec, work => this.#inTurn(work)))
+      }
+      const key = networkLock(networkId)
+      // what this host has of a global one comes with the first of its endpoints, and goes if that fails
+      return await this.#locks.with(sandboxLock(sandboxId), () =>
+        scope === 'local' ? this.#locks.shared(key, attach) : this.#locks.with(key, attach),
+      )
+    })
+  }
+
+  /** One after the other, and between two of them whatever else waits. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    return this.#locks.with('attach', async () => {
+      await turn()
+      await work()
+    })
   }
 
   disconnect(networkRef: string, sandboxRef: string, options: { force?: boolean; wait?: boolean } = {}): Promise<void> {
@@ -295,19 +314,6 @@ export class Controller implements Cnm {
     if (network !== undefined) drivers.get(network.driver).announce?.(network, endpoint)
     const { options, sandboxKey } = endpoint
     if (options !== undefined && sandboxKey !== undefined) namespaces.adjust(sandboxKey, endpoint.mac, options)
-  }
-
-  async #withBoth<T>(
-    networkRef: string,
-    sandboxRef: string,
-    work: (network: Network, sandbox: Sandbox) => Promise<T>,
-  ): Promise<T> {
-    const { state } = this.#deps
-    const networkId = state.network(networkRef).id
-    const sandboxId = state.sandbox(sandboxRef).id
-    return await this.#locks.withAll([networkLock(networkId), sandboxLock(sandboxId)], () =>
-      work(state.network(networkId), state.sandbox(sandboxId)),
-    )
   }
 
   #networkView(network: Network): NetworkView {

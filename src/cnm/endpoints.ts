@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { conflict, forbidden, invalid } from '../errors.js'
-import { checkLinkName, checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
+import { checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
 import { addressOf, familyOf, holds } from '../net/subnets.js'
 import type { TxnPart } from '../store/store.js'
 import { type Undo, withUndo } from '../undo.js'
@@ -8,6 +8,7 @@ import type { CnmDeps } from './deps.js'
 import type { Containers, Namespaces, Place, WantedSandbox, Wiring } from './driver.js'
 import { parseEndpointOptions } from './endpoint-options.js'
 import { byPreference, type Candidate, electGateway } from './gateways.js'
+import { chooseIfname, joinUnderFreeName } from './ifnames.js'
 import { cleanUp } from './leftovers.js'
 import { takePart } from './membership.js'
 import { refuseFixed, subnetOf } from './networks.js'
@@ -33,29 +34,37 @@ export const wiringOf = (deps: CnmDeps, endpoint: Endpoint): Wiring =>
     ? { endpoint }
     : { endpoint, place: placeOf(deps.state.sandbox(endpoint.sandboxId), endpoint) }
 
-/** Attach a sandbox of ours to a network: addresses, links, routes, ports. The caller holds both locks. */
+/**
+ * Attach a sandbox of ours to a network: addresses, links, routes, ports. The caller holds the sandbox's lock, and the network's, which
+ * others who come to a local one may share; `inTurn` has them do all but the recording one after the other.
+ */
 export async function connect(
   deps: EndpointDeps,
   found: Network,
   sandbox: Sandbox,
   spec: ConnectSpec,
+  inTurn: (work: () => Promise<void>) => Promise<void>,
 ): Promise<Endpoint> {
   const driver = deps.drivers.get(found.driver)
   const endpoint = newEndpoint(deps, found, sandbox, spec)
   return await withUndo(async undo => {
-    const network = await takePart(deps, found, undo)
     const parts: TxnPart[] = []
-    endpoint.addresses = await chooseAddresses(deps, network, endpoint, spec, { undo, parts })
-    undo.add(`delete the link of ${endpoint.name}`, () => driver.deleteEndpoint(network, wiringOf(deps, endpoint)))
-    await driver.join(network, wiringOf(deps, endpoint))
-    endpoint.state = 'joined'
-    undo.add(`put sandbox ${sandbox.name} back in order`, () => wire(deps, sandbox, attached(deps, sandbox)))
-    wire(deps, sandbox, [...attached(deps, sandbox), endpoint])
-    driver.announce?.(network, endpoint)
-    if (endpoint.ports.length > 0) {
-      undo.add('revoke the published ports', () => driver.revoke?.(network, endpoint, endpoint.bindings))
-      endpoint.bindings = (await driver.publish?.(network, endpoint, endpoint.ports)) ?? []
-    }
+    await inTurn(async () => {
+      const network = await takePart(deps, found, undo)
+      endpoint.addresses = await chooseAddresses(deps, network, endpoint, spec, { undo, parts })
+      undo.add(`delete the link of ${endpoint.name}`, () => driver.deleteEndpoint(network, wiringOf(deps, endpoint)))
+      const join = () => driver.join(network, wiringOf(deps, endpoint))
+      if (spec.ifname !== undefined) await join()
+      else await joinUnderFreeName(deps, sandbox, endpoint, driver.ifnamePrefix(network), join)
+      endpoint.state = 'joined'
+      undo.add(`put sandbox ${sandbox.name} back in order`, () => wire(deps, sandbox, attached(deps, sandbox)))
+      wire(deps, sandbox, [...attached(deps, sandbox), endpoint])
+      driver.announce?.(network, endpoint)
+      if (endpoint.ports.length > 0) {
+        undo.add('revoke the published ports', () => driver.revoke?.(network, endpoint, endpoint.bindings))
+        endpoint.bindings = (await driver.publish?.(network, endpoint, endpoint.ports)) ?? []
+      }
+    })
     // last: a crash before this line leaves only marked links and owned addresses, which start-up removes
     await deps.state.putEndpoint(endpoint, parts)
     return endpoint
@@ -221,17 +230,6 @@ function refuseShared({ name, shares }: Sandbox): void {
 
 export const wordsOfShare = (share: Share): string =>
   share.with === 'host' ? 'the host' : `${share.with} ${share.name}`
-
-function chooseIfname(deps: EndpointDeps, network: Network, sandbox: Sandbox, asked: string | undefined): string {
-  if (asked === undefined) {
-    const prefix = deps.drivers.get(network.driver).ifnamePrefix(network)
-    return deps.namespaces.freeLinkName(sandbox.netns, prefix)
-  }
-  checkLinkName(asked)
-  if (deps.namespaces.hasLink(sandbox.netns, asked))
-    throw conflict(`sandbox ${sandbox.name} already has an interface ${asked}`)
-  return asked
-}
 
 function checkRoutes(network: Network, routes: Route[]): Route[] {
   for (const { destination, via } of routes) {
