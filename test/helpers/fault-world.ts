@@ -72,6 +72,8 @@ export class FaultWorld {
     const here = currentNetns()
     const store = openLmdb(join(this.#folder, 'tsnet.lmdb'))
     const kernel = Kernel.open(here)
+    // its socket for announcements is opened at the first use, which may be any operation's
+    kernel.announce(1, new Map([['192.0.2.10', '02:00:00:00:00:01']]))
     const conntrack = Conntrack.open(here)
     here.close()
     const backend = await openBackend('nftables')
