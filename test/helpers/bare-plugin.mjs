@@ -31,8 +31,7 @@ const methods = {
   },
   'NetworkDriver.EndpointOperInfo': () => ({ Value: {} }),
   'NetworkDriver.DeleteEndpoint': async ({ EndpointID }) => {
-    const link = kernel.link(`bo${short(EndpointID)}`)
-    if (link !== undefined) await kernel.deleteLinks([link.index])
+    await kernel.deleteLinks([`bo${short(EndpointID)}`], () => true)
   },
 }
 
