@@ -1,9 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { callApi } from '../helpers/api-client.js'
-import { median, report } from '../helpers/bench.js'
-import { addresses, Host, socketPath } from '../helpers/host.js'
+import { type Measured, medianOf, ratioOf, report, reportCurve, timed } from '../helpers/bench.js'
+import { BenchApi } from '../helpers/bench-api.js'
+import { addresses, Host } from '../helpers/host.js'
 import { image } from '../helpers/image.js'
 import { repo, until } from '../helpers/machine.js'
 
@@ -15,15 +15,20 @@ const each = 100
 const portCount = endpointCount * each
 const first = 20_000
 const last = first + portCount - 1
-const samples = 200
+const samples = 100
 const connections = 1000
 
 /** The same networks and sandboxes on both; ten thousand ports on one. */
-let few: Host
-let many: Host
+interface Site {
+  host: Host
+  api: BenchApi
+}
+let few: Site
+let many: Site
 let dockers: Host
 
-const say = (what: string, value: number, unit: string, target = {}): void => report('ports', what, value, unit, target)
+const say = (what: string, value: number | Measured, unit: string, target = {}): void =>
+  report('ports', what, value, unit, target)
 const clock = join(repo, 'test/helpers/connect-clock.mjs')
 const nameOf = (i: number): string => `s${i}`
 
@@ -32,58 +37,49 @@ beforeAll(async () => {
   many = await begin()
 }, 300_000)
 afterAll(async () => {
-  for (const host of [few, many, dockers]) await host?.stop()
+  for (const site of [few, many]) {
+    site?.api.close()
+    await site?.host.stop()
+  }
+  await dockers?.stop()
 })
 
-async function begin(): Promise<Host> {
+async function begin(): Promise<Site> {
   const host = await Host.start()
   await host.startTsnet('--log-level', 'warn')
-  host.tsnet('network', 'create', 'wide', '--subnet', '10.30.0.0/16')
+  const api = new BenchApi(host)
+  await api.call('POST', '/networks', { name: 'wide', subnets: ['10.30.0.0/16'] })
   for (let i = 0; i < endpointCount; i++) {
-    await post(host, '/sandboxes', { name: nameOf(i) })
-    await post(host, '/networks/wide/connect', { sandbox: nameOf(i) })
+    await api.call('POST', '/sandboxes', { name: nameOf(i) })
+    await api.connect('wide', nameOf(i))
   }
-  return host
+  return { host, api }
 }
-
-async function post(host: Host, path: string, body: object): Promise<number> {
-  const begin = performance.now()
-  const { status, body: got } = await callApi(host.path(socketPath), 'POST', `/v1${path}`, body)
-  expect(status, JSON.stringify(got)).toBeLessThan(300)
-  return performance.now() - begin
-}
-
-/** Returns how long it took, in ms. */
-const publish = (host: Host, endpoint: string, hostPort: number, containerPort: number, size = 1): Promise<number> =>
-  post(host, `/endpoints/${endpoint}/publish`, { port: portSpec(hostPort, containerPort, size) })
-const unpublish = (host: Host, endpoint: string, hostPort: number, containerPort: number): Promise<number> =>
-  post(host, `/endpoints/${endpoint}/unpublish`, { port: portSpec(hostPort, containerPort, 1) })
-const portSpec = (hostPort: number, containerPort: number, size: number): object => ({
-  protocol: 'tcp',
-  hostPort: { first: hostPort, last: hostPort + size - 1 },
-  containerPort: { first: containerPort, last: containerPort + size - 1 },
-})
 
 test(`${portCount} ports on ${endpointCount} endpoints: the last costs what the first did`, async () => {
   // onto other numbers, so that every port is an element of its own
   const times: number[] = []
-  for (let i = 0; i < endpointCount; i++) times.push(await publish(many, nameOf(i), first + i * each, 8000, each))
+  const none: number[] = []
+  const sizes: [number, number[]][] = [0, 1000, portCount].map(size => [size, size === 0 ? none : []])
+  for (const [size, some] of sizes.slice(1)) {
+    for (let i = times.length; i * each < size; i++)
+      times.push(await timed(() => many.api.publish(nameOf(i), first + i * each, 8000, each)))
+    for (let i = 0; i < samples; i++) {
+      const turn = [
+        { on: few, costs: none },
+        { on: many, costs: some },
+      ]
+      for (const { on, costs } of i % 2 === 0 ? turn : turn.reverse()) {
+        const asked = [nameOf(i % endpointCount), 40_000 + i, 80] as const
+        costs.push(await timed(() => on.api.publish(...asked)))
+        await on.api.unpublish(...asked)
+      }
+    }
+  }
   say(`to publish ${each} ports of an endpoint, the first`, times[0]!, 'ms')
   say(`to publish ${each} ports of an endpoint, the last`, times.at(-1)!, 'ms')
-  const costs: { few: number[]; many: number[] } = { few: [], many: [] }
-  for (let i = 0; i < samples; i++) {
-    const turn = [
-      async () => void costs.few.push(await publish(few, nameOf(i % endpointCount), 40_000 + i, 80)),
-      async () => void costs.many.push(await publish(many, nameOf(i % endpointCount), 40_000 + i, 80)),
-    ]
-    for (const measure of i % 2 === 0 ? turn : turn.reverse()) await measure()
-    for (const host of [few, many]) await unpublish(host, nameOf(i % endpointCount), 40_000 + i, 80)
-  }
-  say('to publish the first port, median of 200', median(costs.few), 'ms')
-  say(`to publish the ${portCount + 1}th port, median of 200`, median(costs.many), 'ms')
-  say(`to publish the ${portCount + 1}th port against the first`, median(costs.many) / median(costs.few), '', {
-    atMost: 1.5,
-  })
+  for (const [size, costs] of sizes) say(`to publish port ${size + 1}`, medianOf(costs), 'ms')
+  reportCurve('ports', 'to publish a port', `port ${portCount + 1} against the first`, sizes, { atMost: 1.5 })
 })
 
 test('a new connection through the last port takes as long as one through the first', async () => {
@@ -92,34 +88,34 @@ test('a new connection through the last port takes as long as one through the fi
     { sandbox: nameOf(endpointCount - 1), port: 8000 + each - 1 },
   ]
   for (const { sandbox, port } of ends) {
-    const command = [...many.sandbox(sandbox).argv, process.execPath, clock, 'serve', String(port)]
-    await many.serve(`clock-${sandbox}`, ...command)
+    const command = [...many.host.sandbox(sandbox).argv, process.execPath, clock, 'serve', String(port)]
+    await many.host.serve(`clock-${sandbox}`, ...command)
     const isUp = ['sh', '-c', `ss -Htln 'sport = :${port}' | grep -q :`]
-    await until(`port ${port}`, () => many.tryRun(...many.sandbox(sandbox).argv, ...isUp).status === 0)
+    await until(`port ${port}`, () => many.host.tryRun(...many.host.sandbox(sandbox).argv, ...isUp).status === 0)
   }
-  connect(many, 'tsnet', { atMost: 1.05 })
+  connect(many.host, 'tsnet', { atMost: 1.05 })
 })
 
 function connect(host: Host, whose: string, target = {}): void {
   const asked = [addresses.host4, String(connections), String(first), String(last)]
   const said = host.outside.run(process.execPath, clock, 'ask', ...asked)
-  const [byFirst, byLast] = (JSON.parse(said) as [number[], number[]]).map(median) as [number, number]
-  say(`${whose}: a new connection through the first of ${portCount} ports, median of ${connections}`, byFirst, 'ms')
-  say(`${whose}: a new connection through the last of ${portCount} ports, median of ${connections}`, byLast, 'ms')
-  say(`${whose}: a new connection through the last against the first`, byLast / byFirst, '', target)
+  const [byFirst, byLast] = JSON.parse(said) as [number[], number[]]
+  say(`${whose}: a new connection through the first of ${portCount} ports`, medianOf(byFirst), 'ms')
+  say(`${whose}: a new connection through the last of ${portCount} ports`, medianOf(byLast), 'ms')
+  say(`${whose}: a new connection through the last against the first`, ratioOf(byLast, byFirst), 'x', target)
 }
 
 test('a range of 10,000 ports onto itself against one port', async () => {
   const one: number[] = []
   const range: number[] = []
-  for (let i = 0; i < 5; i++) {
-    one.push(await publish(few, nameOf(i), 50_000, 50_000))
-    range.push(await publish(few, nameOf(i), first, first, portCount))
-    await unpublish(few, nameOf(i), 50_000, 50_000)
-    await post(few, `/endpoints/${nameOf(i)}/unpublish`, { port: portSpec(first, first, portCount) })
+  for (let i = 0; i < 6; i++) {
+    one.push(await timed(() => few.api.publish(nameOf(i), 50_000, 50_000)))
+    range.push(await timed(() => few.api.publish(nameOf(i), first, first, portCount)))
+    await few.api.unpublish(nameOf(i), 50_000, 50_000)
+    await few.api.unpublish(nameOf(i), first, first, portCount)
   }
-  say('to publish one port, median of 5', median(one), 'ms')
-  say(`to publish a range of ${portCount} ports onto itself, median of 5`, median(range), 'ms')
+  say('to publish one port', medianOf(one), 'ms')
+  say(`to publish a range of ${portCount} ports onto itself`, medianOf(range), 'ms')
 })
 
 // dockerd needs minutes for that many. So it publishes the first port itself, the rules of the others are copies of what it wrote
@@ -137,19 +133,19 @@ test("Docker's own bridge with rules for as many ports", async () => {
     dockers.docker('rm', '-f', 'probe')
     return took
   }
-  const perPort = (): number => (timeOf('-p', '50000-50009:50000-50009') - timeOf()) / 10
+  const perPort = (ports: number): number => {
+    const range = `50000-${50_000 + ports - 1}`
+    return (timeOf('-p', `${range}:${range}`) - timeOf()) / ports
+  }
   timeOf()
   start('first', '-p', `${first}:8000`)
-  say(
-    "Docker's bridge: to publish one of the first ports, median of 3",
-    median([perPort(), perPort(), perPort()]),
-    'ms',
-  )
+  const firsts = Array.from({ length: 4 }, () => perPort(10))
+  say("Docker's bridge: to publish one of the first ports", medianOf(firsts), 'ms')
   writeFileSync(dockers.path('/run/rules'), copies(dockers.run('iptables-save')))
   dockers.run('sh', '-c', 'iptables-restore --noflush </run/rules')
   start('last', '-p', `${last}:8000`)
   connect(dockers, "Docker's bridge, rules copied")
-  say(`Docker's bridge, rules copied: to publish one more than ${portCount} ports`, perPort(), 'ms')
+  say(`Docker's bridge, rules copied: to publish one more than ${portCount} ports`, perPort(2), 'ms')
 })
 
 /** What dockerd wrote for the first port, for all others but the last, on as many containers as ours have. */

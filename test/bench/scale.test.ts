@@ -1,15 +1,23 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Network } from '../../src/cnm/types.js'
-import { report } from '../helpers/bench.js'
+import { type Measured, report, reportCurve } from '../helpers/bench.js'
 import { delaysDuring, etcdUsage, usageOf } from '../helpers/cluster-usage.js'
 import { type ClusterHost, ClusterWorld } from '../helpers/cluster-world.js'
 import { until } from '../helpers/machine.js'
-import { hostRecord, networkRecords, peerRecord, publish, type RecordToPublish } from '../helpers/published.js'
+import {
+  hostRecord,
+  networkRecords,
+  peerRecord,
+  publish,
+  type RecordToPublish,
+  simulated,
+} from '../helpers/published.js'
 
 // What a cluster of 1,000 hosts and 100,000 endpoints costs one host of it and etcd. The other hosts are records in etcd. First the
 // endpoints are spread over 1,000 networks, and the one real daemon has an endpoint on one of them; then as many are on that one.
 
+const idleSeconds = 15
 const hostCount = 1000
 const networkCount = 1000
 const steps = [1000, 10_000, 30_000, 100_000]
@@ -19,7 +27,8 @@ let world: ClusterWorld
 let host: ClusterHost
 let network: Network
 
-const say = (what: string, value: number, unit: string, target = {}): void => report('scale', what, value, unit, target)
+const say = (what: string, value: number | Measured, unit: string, target = {}): void =>
+  report('scale', what, value, unit, target)
 
 beforeAll(async () => {
   world = await ClusterWorld.start({ hosts: 1, options: ['--log-level', 'warn'] })
@@ -49,9 +58,10 @@ const neighbours = (): number => count('ip neigh show nud permanent')
 
 test('a daemon that has nothing to do', async () => {
   const before = usageOf(host)
-  await sleep(30_000)
+  await sleep(idleSeconds * 1000)
   const after = usageOf(host)
-  say('idle daemon: processor time over 30 s', ((after.cpuSeconds - before.cpuSeconds) / 30) * 100, '%', { atMost: 1 })
+  const percent = ((after.cpuSeconds - before.cpuSeconds) / idleSeconds) * 100
+  say(`idle daemon: processor time over ${idleSeconds} s`, percent, '%', { atMost: 1 })
   say('idle daemon: memory', after.memoryMiB, 'MiB')
 })
 
@@ -94,11 +104,12 @@ test('100,000 endpoints on 1,000 networks, of which this host is on another one'
   // the daemon does nothing, so this is what the machine does to a clock while etcd works
   say('100,000 endpoints elsewhere: the API answers, p99', delays.p99Ms, 'ms')
   say('disk of etcd for each endpoint', ((after.diskMiB - known.diskMiB) * 1024) / most, 'KiB')
-  for (const { network } of networks) await world.etcd.ctl('del', '--prefix', `tst/net/${network.id}/`)
+  await world.etcd.ctl('del', '--prefix', `tst/net/${simulated}`)
 })
 
 test('100,000 endpoints on the network of this host', async () => {
   let known = 0
+  const costs: [number, number][] = []
   const empty = usageOf(host)
   for (const count of steps) {
     const before = usageOf(host)
@@ -115,8 +126,16 @@ test('100,000 endpoints on the network of this host', async () => {
     say(`${what}: memory of the daemon then`, usageOf(host).memoryMiB, 'MiB')
     say(`${what}: the API answers meanwhile, median`, delays.medianMs, 'ms')
     say(`${what}: the API answers meanwhile, p99`, delays.p99Ms, 'ms')
+    costs.push([known, cpuSeconds / (count - known)])
     known = count
   }
+  const points = costs.map(([size, seconds]): [number, number[]] => [size, [seconds]])
+  reportCurve(
+    'scale',
+    'a remote endpoint: processor time of the daemon',
+    `beyond ${steps.at(-2)} against the first ${steps[0]}`,
+    points,
+  )
   const perEndpoint = ((usageOf(host).memoryMiB - empty.memoryMiB) * 1024) / known
   say('memory of the daemon for each remote endpoint', perEndpoint, 'KiB')
   say('neighbour entries for each remote endpoint', neighbours() / known, '')

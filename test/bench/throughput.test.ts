@@ -1,23 +1,17 @@
-import { join } from 'node:path'
 import { afterAll, beforeAll, test } from 'vitest'
-import { reportPeers, reportRatio } from '../helpers/bench.js'
+import { reportCurve } from '../helpers/bench.js'
+import { BenchApi } from '../helpers/bench-api.js'
+import { bytePort, compareWays, type End, exchanges, serveWire, streamPort, type Way } from '../helpers/bench-wire.js'
 import { addresses, Host } from '../helpers/host.js'
 import { image } from '../helpers/image.js'
-import { type Machine, repo, until } from '../helpers/machine.js'
 
-// What containers get of the wire on a network of tsnet and on one of Docker's own bridges, by turns: one TCP stream, and one byte
-// there and back. The programs run in the containers' network namespaces.
+// What containers get of the wire on a network of tsnet and on one of Docker's own bridges, by turns. The programs run in the
+// containers' network namespaces.
 
-const turns = Number(process.env.TSNET_BENCH_TURNS ?? 5)
-/** The noise of a run on a quiet machine; the ratio's own margin is beside it. */
-const noise = 0.03
 const networks = { tsnet: 'ours', "Docker's bridge": 'theirs' } as const
 type Who = keyof typeof networks
 const everybody = Object.keys(networks) as Who[]
-const streamPort = 5201
-const bytePort = 5202
 const publishedAt = { tsnet: 6000, "Docker's bridge": 7000 } as const
-const oneByte = [process.execPath, join(repo, 'test/helpers/one-byte.mjs')]
 
 let host: Host
 /** by container, in the host's numbering */
@@ -35,78 +29,58 @@ beforeAll(async () => {
       host.docker('run', '-d', '--name', name, ...ports, '--network', networks[who], image, 'sleep', '1000')
       pids.set(name, host.docker('inspect', '-f', '{{.State.Pid}}', name))
     }
-  for (const who of everybody) await serve(host, `${who} server`, inside(`${networks[who]}-server`))
-  await serve(host.outside, 'outside', [])
+  for (const who of everybody) await serveWire(who, inside(`${networks[who]}-server`))
+  await serveWire('outside', outside())
 }, 300_000)
 afterAll(() => host?.stop())
 
-const inside = (container: string): string[] => ['nsenter', '-t', pids.get(container)!, '--net']
-
-async function serve(machine: Machine, name: string, enter: string[]): Promise<void> {
-  await machine.serve(`${name} iperf3`, ...enter, 'iperf3', '--server', '--port', String(streamPort))
-  await machine.serve(`${name} bytes`, ...enter, ...oneByte, 'serve', String(bytePort))
-  await until('the servers', () => machine.logOf(`${name} bytes`).includes('ready'))
-}
-
-async function stream(from: Machine, enter: string[], address: string, port: number): Promise<number> {
-  const argv = [...enter, 'iperf3', '--client', address, '--port', String(port), '--time', '1', '--json']
-  const got = await from.start(...argv)
-  const { end, error } = JSON.parse(got.stdout) as {
-    error?: string
-    end: { sum_received?: { bits_per_second: number } }
-  }
-  if (end.sum_received === undefined) throw new Error(`iperf3 to ${address}: ${error}`)
-  return end.sum_received.bits_per_second / 1e9
-}
-
-async function bytes(from: Machine, enter: string[], address: string, port: number): Promise<number> {
-  const got = await from.start(...enter, ...oneByte, 'ask', address, String(port), '1')
-  if (got.status !== 0) throw new Error(`one byte to ${address}: ${got.stderr}`)
-  return Number(got.stdout) / 1000
-}
+const inside = (container: string): End => ({
+  machine: host,
+  enter: ['nsenter', '-t', pids.get(container)!, '--net'],
+})
+const outside = (): End => ({ machine: host.outside, enter: [] })
 
 const addressOf = (container: string): string =>
   host.docker('inspect', '-f', '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}', container)
 
-/** From where to where, for each of the two. */
-const ways: Record<string, (who: Who) => { from: Machine; enter: string[]; address: string; ports: [number, number] }> =
-  {
-    'container to container': who => ({
-      from: host,
-      enter: inside(`${networks[who]}-client`),
-      address: addressOf(`${networks[who]}-server`),
-      ports: [streamPort, bytePort],
-    }),
-    'outside to a published port': who => ({
-      from: host.outside,
-      enter: [],
-      address: addresses.host4,
-      ports: [publishedAt[who], publishedAt[who] + 1],
-    }),
-    'container to outside': who => ({
-      from: host,
-      enter: inside(`${networks[who]}-client`),
-      address: addresses.outside4,
-      ports: [streamPort, bytePort],
-    }),
-  }
+const toPublished = (who: Who): Way => ({
+  from: outside(),
+  address: addresses.host4,
+  ports: [publishedAt[who], publishedAt[who] + 1],
+})
 
-test.each(Object.entries(ways))('%s', async (way, find) => {
-  const places = new Map(everybody.map(who => [who, find(who)]))
-  const streams: Record<Who, number[]> = { tsnet: [], "Docker's bridge": [] }
-  const exchanges: Record<Who, number[]> = { tsnet: [], "Docker's bridge": [] }
-  for (let i = 0; i < turns; i++)
-    for (const who of i % 2 === 0 ? everybody : [...everybody].reverse()) {
-      const { from, enter, address, ports } = places.get(who)!
-      streams[who].push(await stream(from, enter, address, ports[0]))
-      exchanges[who].push(await bytes(from, enter, address, ports[1]))
-    }
-  for (const [what, unit, values] of [
-    ['TCP stream', 'Gbit/s', streams],
-    ['one byte there and back', 'thousands a second', exchanges],
-  ] as const) {
-    reportPeers('throughput', `${what}, ${way}`, unit, values)
-    const title = `${what}, ${way}: tsnet against Docker's bridge`
-    reportRatio('throughput', title, values.tsnet, values["Docker's bridge"], { atLeast: 1 - noise })
+/** From where to where, for each of the two. */
+const ways: Record<string, (who: Who) => Way> = {
+  'container to container': who => ({
+    from: inside(`${networks[who]}-client`),
+    address: addressOf(`${networks[who]}-server`),
+    ports: [streamPort, bytePort],
+  }),
+  'outside to a published port': toPublished,
+  'container to outside': who => ({
+    from: inside(`${networks[who]}-client`),
+    address: addresses.outside4,
+    ports: [streamPort, bytePort],
+  }),
+}
+
+test.each(Object.entries(ways))('%s', async (where, find) => {
+  const both = everybody.map((who): [string, Way] => [who, find(who)])
+  await compareWays('throughput', where, both, { atLeast: 1, withinMargin: true })
+})
+
+test('one byte there and back through a published port beside more and more ports', async () => {
+  const api = new BenchApi(host)
+  await api.call('POST', '/networks', { name: 'crowd', subnets: ['10.84.0.0/16'] })
+  await api.call('POST', '/sandboxes', { name: 'crowd' })
+  await api.connect('crowd', 'crowd')
+  const sizes: [number, number[]][] = [0, 1000, 10_000].map(size => [size, []])
+  let published = 0
+  for (const [size, times] of sizes) {
+    // onto other numbers, so that every port is an element of its own
+    for (; published < size; published += 500) await api.publish('crowd', 20_000 + published, 8000 + published, 500)
+    for (let i = 0; i < 8; i++) times.push(1 / (await exchanges(toPublished('tsnet'))))
   }
+  api.close()
+  reportCurve('throughput', 'one byte through a published port', 'beside 10000 ports against none', sizes)
 })

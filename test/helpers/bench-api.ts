@@ -41,6 +41,21 @@ export class BenchApi {
     return this.call('POST', `/networks/${network}/disconnect`, { sandbox })
   }
 
+  /** `size` ports of the host from `hostPort` on, onto those from `containerPort` on. */
+  publish(endpoint: string, hostPort: number, containerPort: number, size = 1): Promise<unknown> {
+    return this.#port('publish', endpoint, hostPort, containerPort, size)
+  }
+
+  unpublish(endpoint: string, hostPort: number, containerPort: number, size = 1): Promise<unknown> {
+    return this.#port('unpublish', endpoint, hostPort, containerPort, size)
+  }
+
+  #port(verb: string, endpoint: string, hostPort: number, containerPort: number, size: number): Promise<unknown> {
+    const range = (first: number) => ({ first, last: first + size - 1 })
+    const port = { protocol: 'tcp', hostPort: range(hostPort), containerPort: range(containerPort) }
+    return this.call('POST', `/endpoints/${endpoint}/${verb}`, { port })
+  }
+
   close(): void {
     this.#agent.destroy()
   }

@@ -5,6 +5,7 @@ export interface Group {
 }
 export interface Curve {
   title: string
+  note: string
   points: [number, number][]
 }
 export function short(value: number): string

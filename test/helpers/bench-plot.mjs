@@ -1,6 +1,6 @@
 // Drawings of what scripts/bench measured, as SVG text.
 
-const colours = ['#2563eb', '#94a3b8', '#c2410c', '#7c3aed', '#0f766e', '#a16207']
+const colours = ['#2563eb', '#94a3b8']
 const escaped = text => text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/"/g, '&quot;')
 const text = (x, y, words, more = '') => `<text x="${x}" y="${y}" ${more}>${escaped(words)}</text>`
 
@@ -50,33 +50,34 @@ export function barsSvg(title, groups) {
   return document(width, y + 8, title, body)
 }
 
-/** Curves of what one more costs beside how many there are: `[{ title, points: [[count, value], ...] }]`, from zero upwards. */
+/**
+ * What one more costs beside how many there are: `[{ title, note, points: [[count, value], ...] }]`, each curve in a field of
+ * its own, two beside each other, from zero upwards in both directions.
+ */
 export function curvesSvg(title, unit, curves) {
-  const [width, height, left, right, top, bottom] = [820, 360, 60, 20, 44, 44]
-  const points = curves.flatMap(curve => curve.points)
-  const mostX = Math.max(...points.map(([x]) => x), 1)
-  const mostY = Math.max(...points.map(([, y]) => y), Number.MIN_VALUE) * 1.1
-  const at = ([x, y]) => [
-    (left + (x / mostX) * (width - left - right)).toFixed(1),
-    (height - bottom - (y / mostY) * (height - top - bottom)).toFixed(1),
-  ]
-  const body = [text(12, 24, title, 'font-size="16" font-weight="bold"')]
-  const [x0, y0] = at([0, 0])
-  body.push(`<path d="M${x0} ${top}V${y0}H${width - right}" stroke="#111827" fill="none"/>`)
-  for (const part of [0.25, 0.5, 0.75, 1]) {
-    const [x] = at([mostX * part, 0])
-    const [, y] = at([0, mostY * part])
-    body.push(text(x, height - bottom + 18, short(mostX * part), 'text-anchor="middle"'))
-    body.push(text(left - 8, Number(y) + 4, short(mostY * part), 'text-anchor="end"'))
-    body.push(`<path d="M${left} ${y}H${width - right}" stroke="#e5e7eb"/>`)
-  }
-  body.push(text(left, height - 8, 'how many there are already'), text(left - 48, top - 6, unit))
-  for (const [i, curve] of curves.entries()) {
-    const colour = colours[i % colours.length]
+  const [width, field, tall, left, top, bottom] = [820, 400, 204, 52, 58, 26]
+  const body = [text(12, 24, `${title} (${unit})`, 'font-size="16" font-weight="bold"')]
+  for (const [i, { title: what, note, points }] of curves.entries()) {
+    const [x0, y0] = [8 + (i % 2) * field, 36 + Math.floor(i / 2) * tall]
+    const mostX = Math.max(...points.map(([x]) => x), 1)
+    const mostY = Math.max(...points.map(([, y]) => y), 2)
+    const at = ([x, y]) => [
+      (x0 + left + (x / mostX) * (field - left - 30)).toFixed(1),
+      (y0 + tall - bottom - (y / mostY) * (tall - top - bottom)).toFixed(1),
+    ]
+    const [originX, originY] = at([0, 0])
+    const [endX, endY] = at([mostX, mostY])
+    const [, oneY] = at([0, 1])
+    body.push(text(x0 + 4, y0 + 28, what, 'font-weight="bold" font-size="12"'))
+    body.push(`<path d="M${originX} ${endY}V${originY}H${endX}" stroke="#111827" fill="none"/>`)
+    body.push(`<path d="M${originX} ${oneY}H${endX}" stroke="#94a3b8" stroke-dasharray="4 4"/>`)
+    for (const [value, y] of new Map([[1, oneY], [mostY, endY]])) // biome-ignore format: one line
+      body.push(text(x0 + left - 6, Number(y) + 4, short(value), 'text-anchor="end"'))
+    body.push(text(x0 + 4, y0 + 43, note, 'font-size="11"'))
+    body.push(text(endX, y0 + tall - 8, short(mostX), 'text-anchor="end"'))
     body.push(
-      `<polyline points="${curve.points.map(p => at(p).join(',')).join(' ')}" fill="none" stroke="${colour}" stroke-width="2"/>`,
+      `<polyline points="${points.map(p => at(p).join(',')).join(' ')}" fill="none" stroke="${colours[0]}" stroke-width="2"/>`,
     )
-    body.push(text(width - right, top + 4 + 16 * i, curve.title, `text-anchor="end" fill="${colour}"`))
   }
-  return document(width, height, title, body)
+  return document(width, 48 + Math.ceil(curves.length / 2) * tall, title, body)
 }

@@ -1,11 +1,13 @@
 // Results of scripts/bench, one JSON object on each line, made readable.
-//   node bench-report.mjs table FILE...         as a table
+//   node bench-report.mjs table FILE...         as a table, and how far they are from those of the run before, each in FILE.before
 //   node bench-report.mjs publish TOP FILE...   writes docs/bench/ and the table in docs/performance.md below TOP
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+//   node bench-report.mjs speed SUITE WHEN      what tells how fast the machine is, as a result
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { barsSvg, curvesSvg } from './bench-plot.mjs'
+import { barsSvg, curvesSvg, short } from './bench-plot.mjs'
 
 const measured = ({ value, unit, margin }) =>
   value === null ? unit : [value, margin ? `± ${margin}` : '', unit].filter(part => part !== '').join(' ')
@@ -44,12 +46,65 @@ export function groupsOf(results) {
   return [...groups.values()]
 }
 
-/** Each curve as multiples of its first point, so that they fit into one drawing. */
+const speedRow = 'node -e 0, '
+const middle = values => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]
+
+/** A program that is none of anybody who is compared, and does a little of everything. */
+export function speed(suite, when) {
+  const times = Array.from({ length: 21 }, () => {
+    const begin = performance.now()
+    spawnSync(process.execPath, ['-e', '0'])
+    return performance.now() - begin
+  })
+  return { suite, what: `${speedRow}${when}`, value: Number(middle(times).toPrecision(4)), unit: 'ms' }
+}
+
+/** By suite: how many times slower the machine was than before. It is measured no better than by a tenth. */
+function slowness(before, after) {
+  const sum = (results, suite) =>
+    results.filter(r => r.suite === suite && r.what.startsWith(speedRow)).reduce((total, { value }) => total + value, 0)
+  const suites = [...new Set(after.map(({ suite }) => suite))]
+  const factors = suites.map(suite => [suite, sum(after, suite) / sum(before, suite)])
+  return new Map(factors.filter(([, factor]) => Number.isFinite(factor) && Math.abs(factor - 1) > 0.1))
+}
+
+/** What a unit is worth on a machine that is so many times slower: times grow, rates shrink, and all else stays. */
+const slowed = (unit, factor) => (/^(ms|µs each)$/.test(unit) ? factor : /second$|^Gbit/.test(unit) ? 1 / factor : 1)
+
+export function comparison(before, after) {
+  const key = ({ suite, what }) => `${suite}: ${what}`
+  const known = new Map(before.filter(({ value }) => value !== null).map(result => [key(result), result]))
+  const factors = slowness(before, after)
+  const lines = [...factors].map(
+    ([suite, factor]) =>
+      `  ${suite}: the machine took ${short(factor)} times as long as then, which is taken out of times and rates`,
+  )
+  const both = after.filter(
+    result => result.value !== null && !result.what.startsWith(speedRow) && known.has(key(result)),
+  )
+  const rows = both.map(({ suite, unit, margin, value, ...row }) => {
+    const was = known.get(key({ suite, ...row })).value * slowed(unit, factors.get(suite) ?? 1)
+    return { suite, unit, margin, value, ...row, was, apart: Math.abs(value - was) }
+  })
+  const stating = rows.filter(({ margin }) => margin !== undefined)
+  const outside = stating.filter(({ apart, margin }) => apart > margin)
+  for (const row of outside) lines.push(`  ${key(row)}: ${measured(row)}, then ${short(row.was)}`)
+  const moved = rows
+    .filter(row => row.margin === undefined && row.value !== 0)
+    .map(row => row.apart / Math.abs(row.value))
+  const kept = `${stating.length - outside.length} of ${stating.length} values that state a margin are within it of the run before`
+  const rest =
+    moved.length === 0 ? '' : `; of ${moved.length} without one, half moved by at most ${short(100 * middle(moved))} %`
+  return [`${kept}${rest}${lines.length > 0 ? ':' : '.'}`, ...lines].join('\n')
+}
+
+/** Each curve as multiples of its first point, with what its last one is then. */
 export const curvesOf = results =>
   results
     .filter(({ points }) => points !== undefined)
-    .map(({ group, what, points }) => ({
-      title: group ?? what,
+    .map(({ group, what, points, ...result }) => ({
+      title: group,
+      note: `${what.slice(group.length + 2)}: ${measured(result)}`,
       points: points.map(([count, value]) => [count, value / points[0][1]]),
     }))
 
@@ -85,7 +140,11 @@ function publish(top, results) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [, , verb, ...rest] = process.argv
   const read = files => files.flatMap(file => parseResults(readFileSync(file, 'utf8')))
-  if (verb === 'table') console.log(textTable(read(rest)))
+  if (verb === 'table') {
+    console.log(textTable(read(rest)))
+    const kept = rest.filter(file => existsSync(`${file}.before`))
+    if (kept.length > 0) console.log(`\n${comparison(read(kept.map(file => `${file}.before`)), read(kept))}`)
+  } else if (verb === 'speed') console.log(JSON.stringify(speed(...rest)))
   else if (verb === 'publish') publish(rest[0], read(rest.slice(1)))
   else throw new Error(`unknown verb ${verb}`)
 }

@@ -33,13 +33,16 @@ export const hostRecord = (name: string, vtep: string): RecordToPublish => [
   },
 ]
 
+/** How the ids of networks begin that are not real ones. */
+export const simulated = 'ffffffff'
+
 /** The `i`-th of other networks like one, and what there is of it in etcd but for its pools. */
 export function networkRecords(like: Network, i: number): { network: Network; records: RecordToPublish[] } {
   const vni = `vni/${i + 1}`
   const name = `other-${i}`
   const network: Network = {
     ...like,
-    id: randomBytes(32).toString('hex'),
+    id: `${simulated}${randomBytes(28).toString('hex')}`,
     name,
     options: { ...(like.options as object), vni: i + 1 },
   }

@@ -1,7 +1,16 @@
 import { expect, test } from 'vitest'
-import { marginOfMedian, median } from '../helpers/bench.js'
+import { median, medianOf } from '../helpers/bench.js'
 import { barsSvg, curvesSvg } from '../helpers/bench-plot.mjs'
-import { begin, curvesOf, end, groupsOf, markdownTable, textTable, withTable } from '../helpers/bench-report.mjs'
+import {
+  begin,
+  comparison,
+  curvesOf,
+  end,
+  groupsOf,
+  markdownTable,
+  textTable,
+  withTable,
+} from '../helpers/bench-report.mjs'
 import { random } from '../helpers/random.js'
 
 const results = [
@@ -9,7 +18,7 @@ const results = [
   { suite: 'attach', what: 'attach: <peer>', value: 25, unit: 'ms', group: 'attach', who: '<peer>' },
   { suite: 'attach', what: 'ratio', value: 3, unit: 'x', target: 'at most 2', met: false },
   { suite: 'attach', what: 'another peer', value: null, unit: 'it is not installed' },
-  { suite: 'ports', what: 'slope', value: 1.1, unit: 'x', target: 'at most 1.5', met: true, points: [[0, 2], [100, 3]] }, // biome-ignore format: one line
+  { suite: 'ports', what: 'port: the last', group: 'port', value: 1.5, unit: 'x', target: 'at most 1.5', met: true, points: [[0, 2], [100, 3]] }, // biome-ignore format: one line
 ]
 
 /** Every tag is closed, in order, and no text is taken for a tag. */
@@ -29,7 +38,7 @@ test('the table says what was measured, its margin, and whether the target was m
     'attach  attach: <peer>  25 ms',
     'attach  ratio           3 x                  at most 2: MISSED',
     'attach  another peer    it is not installed',
-    'ports   slope           1.1 x                at most 1.5: met',
+    'ports   port: the last  1.5 x                at most 1.5: met',
   ])
   expect(markdownTable(results)).toContain('| attach | ratio | 3 x | at most 2: MISSED |')
 })
@@ -58,18 +67,55 @@ test('bars are as long as what they stand for, with their names', () => {
 })
 
 test('a curve is drawn as multiples of its first point', () => {
-  expect(curvesOf(results)).toEqual([{ title: 'slope', points: [[0, 1], [100, 1.5]] }]) // biome-ignore format: one line
+  expect(curvesOf(results)).toEqual([{ title: 'port', note: 'the last: 1.5 x', points: [[0, 1], [100, 1.5]] }]) // biome-ignore format: one line
   expectWellFormed(curvesSvg('slopes', 'times the first', curvesOf(results)))
 })
 
 test('the margin of a median is met by the next run in 95 of 100 cases', () => {
   expect(median([3, 1, 2])).toBe(2)
-  expect(marginOfMedian([5, 5, 5, 5])).toBe(0)
+  expect(medianOf([5, 5, 5, 5]).margin).toBe(0)
+  expect(medianOf([5])).toEqual({ value: 5 })
   const below = random(7)
   // times have a tail to one side
   const run = () => Array.from({ length: 15 }, () => 40 + below(1000) / 100 + (below(10) === 0 ? below(30) : 0))
   const runs = Array.from({ length: 200 }, () => [run(), run()] as const)
-  const met = runs.filter(([one, other]) => Math.abs(median(one) - median(other)) <= marginOfMedian(one))
+  const met = runs.filter(([one, other]) => Math.abs(median(one) - median(other)) <= medianOf(one).margin!)
   expect(met.length).toBeGreaterThan(184)
   expect(met.length).toBeLessThan(200)
+})
+
+test('a machine that is slower for a while belongs to the margin', () => {
+  const below = random(8)
+  const run = () => {
+    let slower = below(2)
+    return Array.from({ length: 100 }, () => {
+      if (below(10) === 0) slower = 1 - slower
+      return 40 + 10 * slower + below(1000) / 100
+    })
+  }
+  const runs = Array.from({ length: 50 }, () => [run(), run()] as const)
+  const met = runs.filter(([one, other]) => Math.abs(median(one) - median(other)) <= medianOf(one).margin!)
+  expect(met.length).toBeGreaterThan(42)
+})
+
+test('two runs are compared: what kept its margin, what did not, and a slower machine is taken out of times and rates', () => {
+  const row = (what: string, value: number, unit: string, margin?: number) => ({
+    suite: 's',
+    what,
+    value,
+    unit,
+    margin,
+  })
+  const before = [row('one', 10, 'ms', 1), row('two', 10, 'x', 1), row('three', 10, 'ms'), row('gone', 1, 'ms', 1)]
+  const after = [row('one', 10.9, 'ms', 1), row('two', 12, 'x', 1), row('three', 20, 'ms'), row('new', 1, 'ms', 1)]
+  expect(comparison(before, after).split('\n')).toEqual([
+    '1 of 2 values that state a margin are within it of the run before; of 1 without one, half moved by at most 50 %:',
+    '  s: two: 12 ± 1 x, then 10',
+  ])
+  const machine = (value: number) => row('node -e 0, before', value, 'ms')
+  const slower = [machine(80), row('one', 20.9, 'ms', 1), row('two', 10, 'x', 1)]
+  expect(comparison([machine(40), ...before], slower).split('\n')).toEqual([
+    '2 of 2 values that state a margin are within it of the run before:',
+    '  s: the machine took 2 times as long as then, which is taken out of times and rates',
+  ])
 })
