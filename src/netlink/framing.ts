@@ -101,10 +101,12 @@ export function readFrames(bytes: Buffer, size: number): Incoming[] {
       throw new DecodeError(`a message of ${length} bytes in ${size - at} received`)
     const start = at + headerSize
     const end = at + length
-    const common = { sequence, interrupted: (flags & flagInterrupted) !== 0 }
-    if (type === typeError) messages.push({ ...common, what: 'ack', ...failureOfAck(bytes, start, end, flags) })
-    else if (type === typeDone) messages.push({ ...common, what: 'done', ...failureOfDone(bytes, start, end, flags) })
-    else messages.push({ ...common, what: 'message', type, port, start, end })
+    const interrupted = (flags & flagInterrupted) !== 0
+    if (type === typeError)
+      messages.push({ sequence, interrupted, what: 'ack', ...failureOfAck(bytes, start, end, flags) })
+    else if (type === typeDone)
+      messages.push({ sequence, interrupted, what: 'done', ...failureOfDone(bytes, start, end, flags) })
+    else messages.push({ sequence, interrupted, what: 'message', type, port, start, end })
     at += padded(length)
   }
   return messages

@@ -180,24 +180,28 @@ export class Kernel {
 
   /** `ip neighbour show nud all [dev INDEX]`; with `proxy`, `ip neighbour show proxy` instead. */
   neighbours(filter: { index?: number; family?: Family; proxy?: boolean } = {}): Neighbour[] {
-    const { index, family, proxy = false } = filter
-    const op = words('ip neighbour show', { proxy, dev: index })
-    const flags = proxy ? neighbourFlags.proxy : 0
-    const all = this.#dump(
-      neighbourList(op, afOf(family), 0, flags, { ifindex: index }),
-      neighbourMessage,
-      parseNeighbour,
-    )
+    const { index, family } = filter
+    const all = this.#dump(neighboursRequest(filter), neighbourMessage, parseNeighbour)
     return all.filter(n => (index === undefined || n.index === index) && (family === undefined || n.family === family))
+  }
+
+  /** Those of one link off the main thread: of an overlay there may be a hundred thousand. */
+  async neighboursAsync(index: number): Promise<Neighbour[]> {
+    const all = await this.#dumpAsync(neighboursRequest({ index }), parseNeighbour)
+    return all.filter(neighbour => neighbour.index === index)
   }
 
   /** `bridge fdb show [dev INDEX] [br MASTER]` */
   fdb(filter: { index?: number; master?: number } = {}): FdbEntry[] {
-    const { index, master } = filter
-    const op = words('bridge fdb show', { dev: index, br: master })
-    const ask = neighbourList(op, afBridge, index ?? 0, 0, { master })
-    const all = absentIs([], ['ENODEV'], () => this.#dump(ask, neighbourMessage, parseFdb))
+    const { index } = filter
+    const all = absentIs([], ['ENODEV'], () => this.#dump(fdbRequest(filter), neighbourMessage, parseFdb))
     return all.filter(entry => index === undefined || entry.index === index)
+  }
+
+  /** Those of one link off the main thread: for each piece of the list, the kernel goes through all those before it again. */
+  async fdbAsync(index: number): Promise<FdbEntry[]> {
+    const all = await this.#dumpAsync(fdbRequest({ index }), parseFdb)
+    return all.filter(entry => entry.index === index)
   }
 
   /** `bridge fdb get MAC dev INDEX [self | master]`: of several destinations the first; undefined when there is none. */
@@ -223,6 +227,19 @@ export class Kernel {
     )
   }
 
+  /** An absent link has none. */
+  async #dumpAsync<T>(
+    ask: ReturnType<typeof request>,
+    parse: (message: ValueOf<typeof neighbourMessage>) => T | undefined,
+  ): Promise<T[]> {
+    try {
+      return await this.socket.dumpAsync(ask, (bytes, start, end) => parse(neighbourMessage.get(bytes, start, end)))
+    } catch (error) {
+      if (error instanceof NetlinkError && error.code === 'ENODEV') return []
+      return toNetError(error)
+    }
+  }
+
   #dump<M, T>(ask: ReturnType<typeof request>, codec: Codec<M>, parse: (message: M) => T | undefined): T[] {
     return translated(() => this.socket.dump(ask, (bytes, start, end) => parse(codec.get(bytes, start, end))))
   }
@@ -233,6 +250,14 @@ const linkHeader = { family: afUnspec, type: 0, index: 0, flags: 0, change: 0 }
 type NeighbourAttrs = ValueOf<typeof neighbourMessage>['attrs']
 const neighbourList = (op: string, family: number, index: number, flags: number, attrs: NeighbourAttrs) =>
   request(op, rtm.getNeighbour, 0, neighbourMessage, { family, index, state: 0, flags, type: 0, attrs })
+
+function neighboursRequest({ index, family, proxy = false }: { index?: number; family?: Family; proxy?: boolean }) {
+  const op = words('ip neighbour show', { proxy, dev: index })
+  return neighbourList(op, afOf(family), 0, proxy ? neighbourFlags.proxy : 0, { ifindex: index })
+}
+
+const fdbRequest = ({ index, master }: { index?: number; master?: number }) =>
+  neighbourList(words('bridge fdb show', { dev: index, br: master }), afBridge, index ?? 0, 0, { master })
 
 function throwFirst([first, ...others]: readonly NetlinkError[]): void {
   if (first) throw kernelError([first, ...others])

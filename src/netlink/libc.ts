@@ -69,7 +69,7 @@ function declareAsync<A extends unknown[]>(definition: string): (...args: A) => 
 
 const sendDefinition = 'long send(int fd, const void *bytes, size_t length, int flags)'
 /** sys/socket.h */
-const msgDontWait = 0x40
+export const msgDontWait = 0x40
 const recvDefinition = 'long recv(int fd, void *bytes, size_t length, int flags)'
 
 export const socket = declare<(domain: number, type: number, protocol: number) => number>(
@@ -109,6 +109,7 @@ export const addressOfBytes = (bytes: Buffer): bigint => koffi.address(bytes)
 export const send = declare<(fd: number, bytes: Buffer, length: number, flags: number) => number>(sendDefinition)
 export const sendAsync = declareAsync<[fd: number, bytes: Buffer, length: number, flags: number]>(sendDefinition)
 export const recv = declare<(fd: number, bytes: Buffer, length: number, flags: number) => number>(recvDefinition)
+export const recvAsync = declareAsync<[fd: number, bytes: Buffer, length: number, flags: number]>(recvDefinition)
 const nativeRecv = libc.func(recvDefinition)
 /** The same without waiting; undefined: nothing is there. Every queue ends so, and an exception costs more than the call. */
 export function recvNow(fd: number, bytes: Buffer, length: number, flags: number): number | undefined {

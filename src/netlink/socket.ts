@@ -11,12 +11,15 @@ import {
   enobufs,
   hasCode,
   ioctl,
+  msgDontWait,
+  recvAsync,
   recvNow,
   send,
   sendAsync,
   setsockopt,
   socket,
 } from './libc.js'
+import { Listing, type Parse } from './listing.js'
 import { NetlinkError } from './netlink-error.js'
 import { inNetns, Netns } from './netns.js'
 import { nlmAck, nlmDump, nlmRequest, type Request } from './request.js'
@@ -66,7 +69,10 @@ export class NetlinkSocket {
   #tail: Promise<unknown> = Promise.resolve()
   #closed = false
 
-  private constructor(readonly fd: number) {}
+  private constructor(
+    readonly fd: number,
+    readonly protocol: number,
+  ) {}
 
   /** Open in a namespace; `groups` are those of the protocol to hear from: RTNLGRP_*, unless another protocol is given. */
   static open(netns: Netns, groups: readonly number[] = [], how: SocketOptions = {}): NetlinkSocket {
@@ -79,7 +85,7 @@ export class NetlinkSocket {
       // All groups at once: for each time that somebody joins one, the kernel goes through all who did, of all namespaces.
       const address = socketAddress(afNetlink, groups)
       bind(fd, address, address.length)
-      return new NetlinkSocket(fd)
+      return new NetlinkSocket(fd, protocol)
     } catch (error) {
       close(fd)
       throw error
@@ -183,60 +189,59 @@ export class NetlinkSocket {
   }
 
   /** The whole of a list. One that changed while it was read is read again. Throws NetlinkError, Unavailable. */
-  dump<T>(request: Request, parse: (bytes: Buffer, start: number, end: number) => T | undefined): T[] {
+  dump<T>(request: Request, parse: Parse<T>): T[] {
     for (let tries = 0; tries < dumpTries; tries++) {
       const whole = this.#dumpOnce(request, parse)
       if (whole) return whole
       this.rereads++
     }
-    throw unavailable(`${request.op}: the list changed during each of ${dumpTries} attempts to read it`)
+    throw changedTooOften(request)
   }
 
-  #dumpOnce<T>(request: Request, parse: (bytes: Buffer, start: number, end: number) => T | undefined): T[] | undefined {
-    return this.#readList(request, this.#start(request, nlmRequest | nlmDump), parse)
-  }
-
-  /** As `dump`, but the kernel looks for the list's beginning off the main thread: for lists that it takes long to find anything for. */
-  dumpAsync<T>(request: Request, parse: (bytes: Buffer, start: number, end: number) => T | undefined): Promise<T[]> {
-    const turn = this.#tail.then(async () => {
-      const sequence = this.#next(1)
-      // its own buffer: the pool thread reads it while this thread goes on
-      const bytes = Buffer.alloc(frameSize(request.body))
-      const frame = { type: request.type, flags: nlmRequest | nlmDump, body: request.body }
-      debugRequest(request)
-      await sendAsync(this.fd, bytes, writeFrames(bytes, [frame], sequence), 0)
-      return this.#readList(request, sequence, parse) ?? this.dump(request, parse)
-    })
-    this.#tail = turn.catch(() => undefined)
-    return turn
-  }
-
-  /** undefined: the list changed while it was read. */
-  #readList<T>(
-    request: Request,
-    sequence: number,
-    parse: (bytes: Buffer, start: number, end: number) => T | undefined,
-  ): T[] | undefined {
-    const found: T[] = []
-    let interrupted = false
+  #dumpOnce<T>(request: Request, parse: Parse<T>): T[] | undefined {
+    const list = new Listing(request, this.#start(request, nlmRequest | nlmDump), parse)
     try {
-      for (;;) {
-        for (const message of this.#receive()) {
-          if (message.sequence !== sequence) continue
-          interrupted ||= message.interrupted
-          if (message.what !== 'message') {
-            if (message.failure) throw new NetlinkError(request.op, message.failure)
-            return interrupted ? undefined : found
-          }
-          const item = parse(received, message.start, message.end)
-          if (item !== undefined) found.push(item)
-        }
-      }
+      for (;;) if (list.add(received, this.#takeAnswer())) return list.found
     } catch (error) {
       // The next list cannot start before this one has been read to its end.
       this.drain()
       throw error
     }
+  }
+
+  /**
+   * As `dump`, for lists that the kernel takes long for: it works them off outside of the main thread, which parses a piece in each turn
+   * of the event loop. By a socket of its own, to which nobody else's answers come in between; calls take turns.
+   */
+  dumpAsync<T>(request: Request, parse: Parse<T>): Promise<T[]> {
+    const turn = this.#tail.then(async () => {
+      const socket = this.another(netns => NetlinkSocket.open(netns, [], { protocol: this.protocol }))
+      try {
+        for (let tries = 0; tries < dumpTries; tries++) {
+          const whole = await socket.#dumpOnceAsync(request, parse)
+          if (whole) return whole
+          this.rereads++
+        }
+        throw changedTooOften(request)
+      } finally {
+        socket.close()
+      }
+    })
+    this.#tail = turn.catch(() => undefined)
+    return turn
+  }
+
+  async #dumpOnceAsync<T>(request: Request, parse: Parse<T>): Promise<T[] | undefined> {
+    const sequence = this.#next(1)
+    // its own buffers: the pool thread has them while this thread goes on
+    const asked = Buffer.alloc(frameSize(request.body))
+    const frame = { type: request.type, flags: nlmRequest | nlmDump, body: request.body }
+    debugRequest(request)
+    await sendAsync(this.fd, asked, writeFrames(asked, [frame], sequence), 0)
+    const list = new Listing(request, sequence, parse)
+    const bytes = Buffer.allocUnsafe(65_536)
+    // With each piece that is taken the kernel makes the next: one is always there, and longer than this is none.
+    for (;;) if (list.add(bytes, await recvAsync(this.fd, bytes, bytes.length, msgDontWait))) return list.found
   }
 
   /** What has happened, of the groups that the socket listens to; at most `most` datagrams. ENOBUFS: some were lost. */
@@ -289,9 +294,13 @@ export class NetlinkSocket {
 
   /** The messages of the next datagram of an answer, which is there. */
   #receive(): Incoming[] {
+    return readFrames(received, this.#takeAnswer())
+  }
+
+  #takeAnswer(): number {
     const size = this.#take()
     if (size === undefined) throw new ErrnoError('recv', eagain)
-    return readFrames(received, size)
+    return size
   }
 
   /** Receive a datagram; undefined: there is none. */
@@ -315,3 +324,6 @@ export class NetlinkSocket {
 }
 
 const outgoing = ({ type, flags, body }: Request) => ({ type, flags: flags | nlmRequest | nlmAck, body })
+
+const changedTooOften = ({ op }: Request) =>
+  unavailable(`${op}: the list changed during each of ${dumpTries} attempts to read it`)

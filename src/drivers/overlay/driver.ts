@@ -14,17 +14,17 @@ import { conflict, invalid } from '../../errors.js'
 import type { FilteredNetwork } from '../../firewall/rules.js'
 import { addressOf, hostOverlap } from '../../net/subnets.js'
 import type { KernelEvent } from '../../netlink/events.js'
-import type { Link } from '../../netlink/objects.js'
 import { helpOf, parseOptions } from '../../options.js'
 import { BridgedDriver } from '../bridged/driver.js'
 import type { BridgeShape } from '../bridged/links.js'
 import { checkPublishing } from '../bridged/options.js'
 import type { Doubt, DriverDeps, HostDriver } from '../driver-deps.js'
 import { checkNetworkRoutes } from '../routes.js'
-import { compareEntries, type Difference, KnownEntries, letGo } from './entries.js'
+import { compareEntries, type Difference, KnownEntries, type ListedEntries, letGo, listEntries } from './entries.js'
 import {
   bridgeNameOf,
   bridgeShapeOf,
+  type Links,
   type OverlayNetwork,
   usualMtu,
   vxlanDoors,
@@ -49,6 +49,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
   readonly #known = new Map<string, KnownEntries>()
   /** by network id */
   readonly #queues = new Map<string, RequestQueue>()
+  readonly #agreeing = new Map<string, Promise<void>>()
 
   parseOptions(raw: Readonly<Record<string, string>>): OverlayOptions {
     return parseOptions('driver overlay', overlayOptions, raw)
@@ -143,7 +144,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     after: readonly Remote[],
   ): Promise<void> | undefined {
     const known = this.#known.get(network.id)
-    if (known === undefined) return this.#agree(network, [], { announce: true })
+    if (known === undefined) return this.#agreeSoon(network)
     const { requests, moved } = known.update(before, after, this.#floods(network))
     return this.#tell(network, requests, () => this.deps.kernel.announce(known.bridge, moved.owners()))
   }
@@ -178,7 +179,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     const steps = await super.plan(used)
     for (const one of used) {
       const fill = () => this.#agree(one.network, one.endpoints, { announce: true })
-      steps.push(...this.#vxlanSteps(one.network, fill), ...this.#entrySteps(one))
+      steps.push(...this.#vxlanSteps(one.network, fill), ...(await this.#entrySteps(one)))
     }
     return steps
   }
@@ -221,8 +222,8 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     return vxlanSteps(kernel, network, others, link, bridge, fill)
   }
 
-  #entrySteps({ network, endpoints }: WantedNetwork<OverlayOptions>): Step[] {
-    const difference = this.#compare(network, endpoints)
+  async #entrySteps({ network, endpoints }: WantedNetwork<OverlayOptions>): Promise<Step[]> {
+    const difference = await this.#compare(network, endpoints)
     if (difference === undefined || difference.set + difference.removed === 0) return []
     const { set, removed } = difference
     return [
@@ -244,7 +245,8 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     ]
     const links = this.#links(network)
     if (links === undefined) return { checked: ['links', 'mtu'], found }
-    const { requests } = this.#difference(endpoints, links, this.#knownOf(network, links, others.remotes))
+    const listed = await listEntries(kernel, links.vxlan.index, links.bridge.index)
+    const { requests } = this.#difference(endpoints, links, listed, this.#knownOf(network, links, others.remotes))
     found.push(
       ...entryFindings(
         requests.flatMap(list => [...list]),
@@ -256,38 +258,63 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
   }
 
   /** Make the kernel's entries what is known of the other hosts. Nothing where the links are not there, or nothing is known yet. */
-  #agree(
+  async #agree(
     network: OverlayNetwork,
     endpoints: readonly Wiring[],
     { announce }: { announce: boolean },
-  ): Promise<void> | undefined {
-    const difference = this.#compare(network, endpoints)
-    if (difference === undefined) return undefined
-    return this.#tell(network, difference.requests, () => {
+  ): Promise<void> {
+    const difference = await this.#compare(network, endpoints)
+    if (difference === undefined) return
+    await this.#tell(network, difference.requests, () => {
       if (announce) this.deps.kernel.announce(difference.bridge, difference.moved.owners())
     })
   }
 
-  #compare(network: OverlayNetwork, endpoints: readonly Wiring[]): (Difference & { bridge: number }) | undefined {
+  /** Whatever changes until the kernel has listed what it has is in that comparison. */
+  #agreeSoon(network: OverlayNetwork): Promise<void> {
+    const { id } = network
+    const agreed =
+      this.#agreeing.get(id) ?? this.#agree(network, [], { announce: true }).finally(() => this.#agreeing.delete(id))
+    this.#agreeing.set(id, agreed)
+    return agreed
+  }
+
+  /**
+   * What the kernel has is listed first, and compared with what is known then: what has been told meanwhile is told once more, if at all,
+   * which changes nothing.
+   */
+  async #compare(
+    network: OverlayNetwork,
+    endpoints: readonly Wiring[],
+  ): Promise<(Difference & { bridge: number }) | undefined> {
+    const { kernel, others } = this.deps
+    const before = this.#links(network)
+    const listed =
+      before && others.remotes(network.id) && (await listEntries(kernel, before.vxlan.index, before.bridge.index))
     const links = this.#links(network)
-    const remotes = this.deps.others.remotes(network.id)
+    const remotes = others.remotes(network.id)
     this.#known.delete(network.id)
-    if (links === undefined || remotes === undefined) return undefined
+    if (listed === undefined || links === undefined || remotes === undefined) return undefined
+    // made anew meanwhile
+    if (links.vxlan.index !== before?.vxlan.index || links.bridge.index !== before.bridge.index)
+      return await this.#compare(network, endpoints)
     const known = this.#knownOf(network, links, remotes)
     this.#known.set(network.id, known)
-    return { ...this.#difference(endpoints, links, known), bridge: links.bridge.index }
+    return { ...this.#difference(endpoints, links, listed, known), bridge: links.bridge.index }
   }
 
   #knownOf(network: OverlayNetwork, { vxlan, bridge }: Links, remotes: readonly Remote[]): KnownEntries {
     return new KnownEntries(vxlan.index, bridge.index, vxlan.vxlan?.local ?? '', remotes, this.#floods(network))
   }
 
-  #difference(endpoints: readonly Wiring[], { vxlan, bridge }: Links, known: KnownEntries): Difference {
-    const { vteps, macs, floods } = known.wanted()
+  #difference(
+    endpoints: readonly Wiring[],
+    { vxlan, bridge }: Links,
+    listed: ListedEntries,
+    known: KnownEntries,
+  ): Difference {
     const own = new Set(endpoints.flatMap(({ endpoint }) => [endpoint.mac, ...endpoint.addresses.map(addressOf)]))
-    const foreign = (entries: ReadonlyMap<string, string>) => new Map([...entries].filter(([key]) => !own.has(key)))
-    const want = { vteps: foreign(vteps), macs: foreign(macs), floods }
-    return compareEntries(this.deps.kernel, vxlan, bridge.index, want)
+    return compareEntries(listed, vxlan, bridge.index, known.wanted(own))
   }
 
   #links(network: OverlayNetwork): Links | undefined {
@@ -295,11 +322,6 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     const bridge = this.deps.kernel.link(bridgeNameOf(network))
     return vxlan === undefined || bridge === undefined ? undefined : { vxlan, bridge }
   }
-}
-
-interface Links {
-  vxlan: Link
-  bridge: Link
 }
 
 /** The network is on this host for as long as an endpoint is. */

@@ -3,7 +3,7 @@ import type { Remote } from '../../cnm/driver.js'
 import { routeProtocol } from '../../marks.js'
 import type { KernelEvent } from '../../netlink/events.js'
 import type { Kernel } from '../../netlink/kernel.js'
-import type { FdbEntry, Link } from '../../netlink/objects.js'
+import type { FdbEntry, Link, Neighbour } from '../../netlink/objects.js'
 import {
   fdbAppend,
   fdbDelete,
@@ -73,13 +73,25 @@ export interface WantedEntries extends Entries {
   floods: ReadonlySet<string>
 }
 
-/** Compare all of it: `bridge fdb show dev VXLAN`, `ip neighbour show dev BRIDGE nud permanent`. */
-export function compareEntries(kernel: Kernel, vxlan: Link, bridge: number, want: WantedEntries): Difference {
+/** What the kernel has of it. */
+export interface ListedEntries {
+  fdb: readonly FdbEntry[]
+  neighbours: readonly Neighbour[]
+}
+
+/** `bridge fdb show dev VXLAN`, `ip neighbour show dev BRIDGE nud permanent`: of a hundred thousand remotes that takes seconds. */
+export const listEntries = async (kernel: Kernel, vxlan: number, bridge: number): Promise<ListedEntries> => ({
+  fdb: await kernel.fdbAsync(vxlan),
+  neighbours: await kernel.neighboursAsync(bridge),
+})
+
+/** Compare all of it. */
+export function compareEntries(listed: ListedEntries, vxlan: Link, bridge: number, want: WantedEntries): Difference {
   const difference: Difference = { set: 0, removed: 0, requests: [], moved: new Moved() }
-  compareForwarding(kernel, vxlan, want, difference)
+  compareForwarding(listed.fdb, vxlan, want, difference)
   const have = new Map<string, string | undefined>()
   const stale: string[] = []
-  for (const { address, mac, state, protocol } of kernel.neighbours({ index: bridge })) {
+  for (const { address, mac, state, protocol } of listed.neighbours) {
     if (state !== 'permanent' || protocol !== routeProtocol) continue
     have.set(address, mac)
     if (!want.macs.has(address)) stale.push(address)
@@ -91,13 +103,13 @@ export function compareEntries(kernel: Kernel, vxlan: Link, bridge: number, want
   return difference
 }
 
-function compareForwarding(kernel: Kernel, vxlan: Link, want: WantedEntries, difference: Difference): void {
+function compareForwarding(fdb: readonly FdbEntry[], vxlan: Link, want: WantedEntries, difference: Difference): void {
   const { index } = vxlan
   const remotes = new Set<string>()
   const ports = new Set<string>()
   const floods = new Set<string>()
   const stale: FdbEntry[] = []
-  for (const entry of kernel.fdb({ index })) {
+  for (const entry of fdb) {
     const { mac, self, dst = '', state, port, vni, via } = entry
     if (mac === vxlan.mac) continue
     const isPlain = port === undefined && vni === undefined && via === undefined
@@ -175,8 +187,9 @@ export class KnownEntries {
     return { entry: address, words: `neighbour ${address} was ${came ? `set to ${mac}` : 'deleted'}` }
   }
 
-  wanted(): WantedEntries {
-    return { ...this.#remotes.entries(), floods: this.#floods }
+  /** `own`: MAC and IP addresses of this host's endpoints. */
+  wanted(own: ReadonlySet<string>): WantedEntries {
+    return { ...this.#remotes.entries(own), floods: this.#floods }
   }
 
   /** Take note of what has changed. Links that are gone meanwhile are none to tell. */

@@ -89,6 +89,12 @@ function create(kernel: Kernel, network: OverlayNetwork, others: OtherHosts): vo
   )
 }
 
+/** What there is of a network on this host, when all of it is there. */
+export interface Links {
+  vxlan: Link
+  bridge: Link
+}
+
 /**
  * What differs between a network and its vxlan link. `bridge` is absent while a step before makes it. New links know nobody:
  * `fill` writes their entries.

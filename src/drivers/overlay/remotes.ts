@@ -43,9 +43,16 @@ export class Remotes {
       .filter(change => change.before !== change.after)
   }
 
-  entries(): Entries {
-    const last = (lists: ReadonlyMap<string, Remote[]>, read: (remote: Remote) => string) =>
-      new Map([...lists].flatMap(([key, list]) => list.slice(-1).map(remote => [key, read(remote)] as const)))
+  /** All but those of these MAC and IP addresses. */
+  entries(except: ReadonlySet<string>): Entries {
+    const last = (lists: ReadonlyMap<string, Remote[]>, read: (remote: Remote) => string) => {
+      const entries = new Map<string, string>()
+      for (const [key, list] of lists) {
+        const remote = list.at(-1)
+        if (remote !== undefined && !except.has(key)) entries.set(key, read(remote))
+      }
+      return entries
+    }
     return { vteps: last(this.#byMac, ({ vtep }) => vtep), macs: last(this.#byAddress, ({ mac }) => mac) }
   }
 
