@@ -2,7 +2,6 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { doing, kindOf, messageOf, notFound } from '../errors.js'
 import type { ClusterAddresses } from '../ipam/types.js'
 import { KeyedLock } from '../locks.js'
-import { withUndo } from '../undo.js'
 import { eventsOf } from './changes.js'
 import type { Cluster, ClusterListener } from './cluster.js'
 import { clusterListener } from './cluster-listener.js'
@@ -11,9 +10,10 @@ import { clusterOf, networkLock, sandboxLock } from './deps.js'
 import { Docker } from './docker.js'
 import { learnDockerNames } from './docker-names.js'
 import { Drift } from './drift.js'
-import { connect, type EndpointDeps, endpointView, forgetEndpoint, removeEndpoint, rewire } from './endpoints.js'
+import { connect, type EndpointDeps, endpointView, rewire } from './endpoints.js'
 import { bridgesHere, disconnectPeer, networkView, ownSandbox, verifyOverlay, wholeNetworkView } from './hosts.js'
 import { inspect } from './inspect.js'
+import { detach, forgetEndpoint, type Leaving, removeEndpoint } from './leaving.js'
 import { leaveUnlocked, leaveUnused } from './membership.js'
 import type { DockerNames } from './names.js'
 import { createNetwork, deleteNetwork, isUnused } from './networks.js'
@@ -128,7 +128,7 @@ export class Controller implements Cnm {
         const sandbox = this.#deps.state.sandbox(id)
         refuseSharedByOthers(this.#deps, sandbox)
         const endpoints = this.#deps.state.endpointsOfSandbox(id)
-        await Promise.all(endpoints.map(endpoint => this.#removeEndpoint(endpoint)))
+        await Promise.all(endpoints.map(async endpoint => this.#left(endpoint, await this.#forget(endpoint))))
         await deleteSandbox(this.#deps, sandbox)
       })
     })
@@ -171,11 +171,8 @@ export class Controller implements Cnm {
         const sandbox = state.sandbox(id)
         const endpoint = state.endpointsOfSandbox(id).find(candidate => candidate.networkId === network.id)
         if (endpoint === undefined) throw notFound(`sandbox ${sandbox.name} is not attached to network ${network.name}`)
-        await withUndo(async undo => {
-          undo.add(`put sandbox ${sandbox.name} back in order`, () => rewire(this.#deps, sandbox))
-          rewire(this.#deps, sandbox, endpoint)
-          await this.#removeEndpoint(endpoint, options)
-        })
+        const leaving = await detach(this.#deps, sandbox, endpoint, () => this.#forget(endpoint))
+        await this.#left(endpoint, leaving, options)
       })
     })
   }
@@ -184,10 +181,12 @@ export class Controller implements Cnm {
    * The network is locked while the endpoint is forgotten, beside others who forget theirs, not while the kernel deletes its link.
    * The caller holds the sandbox's lock.
    */
-  async #removeEndpoint(endpoint: Endpoint, { wait = true } = {}): Promise<void> {
-    const { networkId } = endpoint
+  #forget(endpoint: Endpoint): Promise<Leaving> {
     const forget = () => forgetEndpoint(this.#deps, this.#deps.state.networkOf(endpoint), endpoint)
-    const leaving = await this.#locks.shared(networkLock(networkId), forget)
+    return this.#locks.shared(networkLock(endpoint.networkId), forget)
+  }
+
+  async #left({ networkId }: Endpoint, leaving: Leaving, { wait = true } = {}): Promise<void> {
     await leaving.gone()
     // neither fails for anybody
     const rest = leaving.ended().then(() => leaveUnlocked(this.#deps, this.#locks, networkId))

@@ -1,7 +1,8 @@
 import type { KeyedLock } from '../locks.js'
 import { addressOf, hostOverlap } from '../net/subnets.js'
 import { dockerWaitMs, networkLock } from './deps.js'
-import { type EndpointDeps, removeEndpoint } from './endpoints.js'
+import type { EndpointDeps } from './endpoints.js'
+import { removeEndpoint } from './leaving.js'
 import { deleteNetwork, subnetOf } from './networks.js'
 import type { Network } from './types.js'
 

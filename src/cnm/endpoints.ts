@@ -1,4 +1,3 @@
-import { setImmediate as turn } from 'node:timers/promises'
 import { conflict, forbidden, invalid } from '../errors.js'
 import { checkObjectName, parseMac, randomId, randomMac, shortId } from '../names.js'
 import { addressOf, familyOf, holds } from '../net/subnets.js'
@@ -9,7 +8,6 @@ import type { Containers, Namespaces, Place, WantedSandbox, Wiring } from './dri
 import { parseEndpointOptions } from './endpoint-options.js'
 import { byPreference, type Candidate, electGateway } from './gateways.js'
 import { chooseIfname, joinUnderFreeName } from './ifnames.js'
-import { cleanUp } from './leftovers.js'
 import { takePart } from './membership.js'
 import { refuseFixed, subnetOf } from './networks.js'
 import type { ConnectSpec, EndpointView } from './specs.js'
@@ -68,108 +66,6 @@ export async function connect(
     // last: a crash before this line leaves only marked links and owned addresses, which start-up removes
     await deps.state.putEndpoint(endpoint, parts)
     return endpoint
-  })
-}
-
-/** What goes on after an endpoint is forgotten; nobody holds a lock for it. To be called in this order. */
-export interface Leaving {
-  /** Its links are gone, and so its interface; its addresses are free. */
-  gone(): Promise<void>
-  /** The connections that came by its ports have ended. */
-  ended(): Promise<void>
-}
-
-/**
- * Forget an endpoint, whichever door made it; absent parts are fine. The caller holds the network's lock. What a crash leaves
- * after this has nobody it belongs to, which is how start-up finds it; so does what is left of a network that is no more.
- */
-export async function forgetEndpoint(
-  deps: EndpointDeps,
-  network: Network | undefined,
-  endpoint: Endpoint,
-): Promise<Leaving> {
-  if (network === undefined) {
-    await deps.state.deleteEndpoint(endpoint)
-    return { gone: async () => undefined, ended: async () => undefined }
-  }
-  const driver = deps.drivers.get(network.driver)
-  const wiring = wiringOf(deps, endpoint)
-  const releases = addressesOf(network, endpoint).map(({ poolId, address }) =>
-    deps.ipam.startRelease(poolId, address, endpoint.id),
-  )
-  const what = `of endpoint ${endpoint.name} of network ${network.name}`
-  let first: Promise<void> | undefined
-  const deleteLink = (): void => {
-    first = driver.deleteEndpoint(network, wiring)
-    first.catch(() => undefined) // told by `gone`
-  }
-  await withUndo(async undo => {
-    undo.add(`publish the ports of ${endpoint.name} again`, () =>
-      driver.republish?.(network, endpoint, endpoint.bindings),
-    )
-    await driver.revoke?.(network, endpoint, endpoint.bindings)
-    const forgotten = deps.state.deleteEndpoint(
-      endpoint,
-      releases.flatMap(({ parts }) => parts),
-    )
-    if (canMakeAgain(network, endpoint)) {
-      // Store and kernel have threads of their own. What the store refuses, as where the disk is full, it mostly refuses at once.
-      await Promise.race([forgotten, turn()])
-      deleteLink()
-      undo.add(`make the link ${what} again`, () => joinAgain(deps, network, endpoint, first))
-    }
-    await forgotten
-  })
-  if (first === undefined) deleteLink()
-  const linkIsGone = (): Promise<void> => {
-    const tried = first ?? driver.deleteEndpoint(network, wiring)
-    first = undefined
-    return tried
-  }
-  return {
-    async gone() {
-      await cleanUp(deps, `delete the link ${what}`, linkIsGone)
-      // not before nobody has the address any more: it would be in use twice
-      for (const release of releases) await cleanUp(deps, `release the addresses ${what}`, () => release.free())
-    },
-    ended: async () => await driver.endFlows?.(network, endpoint.bindings),
-  }
-}
-
-/** Of this host alone: a container's inside is dockerd's work, and what other hosts hear of an endpoint follows the store. */
-const canMakeAgain = ({ scope }: Network, { sandboxId }: Endpoint): boolean =>
-  scope === 'local' && sandboxId !== undefined
-
-/** Undo the deletion of an endpoint's link, once it has ended. */
-async function joinAgain(
-  deps: EndpointDeps,
-  network: Network,
-  endpoint: Endpoint,
-  deletion?: Promise<void>,
-): Promise<void> {
-  await deletion?.catch(() => undefined)
-  const { sandboxId = '' } = endpoint
-  await deps.drivers.get(network.driver).join(network, wiringOf(deps, endpoint))
-  rewire(deps, deps.state.sandbox(sandboxId))
-}
-
-export async function removeEndpoint(deps: EndpointDeps, network: Network, endpoint: Endpoint): Promise<void> {
-  const leaving = await forgetEndpoint(deps, network, endpoint)
-  await leaving.gone()
-  await leaving.ended()
-}
-
-export async function releaseAddresses({ ipam }: CnmDeps, network: Network, endpoint: Endpoint): Promise<void> {
-  for (const { poolId, address } of addressesOf(network, endpoint))
-    await ipam.releaseAddress(poolId, address, endpoint.id)
-}
-
-/** What dockerd asked our IPAM for it releases itself, after the endpoint is gone: until then nobody else may get it. */
-function addressesOf(network: Network, { createdBy, addresses }: Endpoint): { poolId: string; address: string }[] {
-  return addresses.flatMap(cidr => {
-    const subnet = subnetOf(network, cidr)
-    if (subnet === undefined || (createdBy === 'docker' && subnet.assignedBy === 'tsnet')) return []
-    return [{ poolId: subnet.poolId, address: addressOf(cidr) }]
   })
 }
 

@@ -48,8 +48,8 @@ export class LinkDeletions {
   #running = 0
   #closed = false
   #listener: { socket: NetlinkSocket; close(): void } | undefined
-  /** as many as groups have been under way at once */
-  readonly #idle: NetlinkSocket[] = []
+  /** of a group that is done, for the next one */
+  #idle: NetlinkSocket | undefined
 
   /** In the namespace of the socket. `giveBack` has links that could not be deleted leave this group again. */
   constructor(
@@ -72,7 +72,7 @@ export class LinkDeletions {
   close(): void {
     this.#closed = true
     if (this.#running > 0) return
-    for (const socket of this.#idle.splice(0)) socket.close()
+    this.#idle?.close()
     this.#listener?.close()
   }
 
@@ -102,7 +102,8 @@ export class LinkDeletions {
 
   /** `ip link show dev NAME` for each, then `ip link delete`; of several, `ip link set dev N group G` and `ip link delete group G`. */
   async #deleteGroup(listener: NetlinkSocket, doomed: readonly Doomed[]): Promise<readonly NetlinkError[]> {
-    const socket = this.#idle.pop() ?? listener.another(openRoomy)
+    const socket = this.#idle ?? listener.another(openRoomy)
+    this.#idle = undefined
     const going = new Map<number, Doomed[]>()
     try {
       const failures = await find(socket, doomed, going)
@@ -113,8 +114,13 @@ export class LinkDeletions {
       return await socket.exchangeAsync(tolerant(linkDelete({ index: first }), 'ENODEV'))
     } finally {
       for (const index of going.keys()) this.#going.delete(index)
-      this.#idle.push(socket)
+      this.#keep(socket)
     }
+  }
+
+  #keep(socket: NetlinkSocket): void {
+    this.#idle?.close()
+    this.#idle = socket
   }
 
   async #deleteTogether(socket: NetlinkSocket, indexes: readonly number[]): Promise<readonly NetlinkError[]> {

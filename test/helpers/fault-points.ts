@@ -62,8 +62,8 @@ vi.mock('../../src/netlink/socket.js', async original => {
   socket.exchange = function (requests) {
     return exchange.call(this, spoilt(requests))
   }
-  socket.exchangeAsync = function (requests) {
-    return faults.waits(exchangeAsync.call(this, spoilt(requests)))
+  socket.exchangeAsync = function (requests, told) {
+    return faults.waits(exchangeAsync.call(this, spoilt(requests), told))
   }
   return module
 })
