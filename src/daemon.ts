@@ -32,7 +32,6 @@ import { hasLegacyFilter } from './firewall/foreign-legacy.js'
 import { HostPorts } from './firewall/host-ports.js'
 import { openKeeper } from './firewall/keeper.js'
 import { isOurProgram } from './firewall/program.js'
-import { keepYoungGenerationSmall } from './heap.js'
 import { AllAddresses } from './ipam/addresses.js'
 import { Ipam } from './ipam/ipam.js'
 import { createLog, type Log } from './log.js'
@@ -49,6 +48,7 @@ import { absent, put, type Store, StoreConflict } from './store/store.js'
 import { takeInheritedSockets } from './systemd/activation.js'
 import { openServiceManager } from './systemd/notify.js'
 import { type Undo, withUndo } from './undo.js'
+import { compileAtFirstCall, keepYoungGenerationSmall } from './v8.js'
 import { packageVersion } from './version.js'
 import { watchHost } from './watch.js'
 
@@ -65,6 +65,7 @@ export interface Daemon {
  */
 export function startDaemon(options: DaemonOptions): Promise<Daemon> {
   keepYoungGenerationSmall()
+  compileAtFirstCall()
   const log = createLog(options.logLevel)
   const startedMs = performance.now()
   return withUndo(async undo => {

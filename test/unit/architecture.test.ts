@@ -20,7 +20,7 @@ const leaves = [
   'nearest',
   'options',
   'version',
-  'heap',
+  'v8',
   'ports',
   'net',
 ]
