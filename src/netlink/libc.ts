@@ -93,17 +93,24 @@ export const setsockoptBytes = declare<
 export const getsockopt = declare<(fd: number, level: number, name: number, value: Buffer, length: number[]) => number>(
   'int getsockopt(int fd, int level, int name, void *value, _Inout_ uint32_t *length)',
 )
-/** The kernel's table of system calls is another on every architecture; glibc has no function for this one. */
+/** For system calls that glibc has no function for, or has had none for long. Arguments are named by their types before each. */
+const syscall = declare<(number: number, ...typed: (string | number | Buffer | null)[]) => number>(
+  'long syscall(long number, ...)',
+)
+/** The kernel's table of system calls is another on every architecture, but for those from 424 on. */
 const bpfNumbers: Record<string, number> = { x64: 321, arm64: 280, riscv64: 280, loong64: 280, ppc64: 361 }
-const variadicSyscall = declare<
-  (number: number, c: 'int', command: number, p: 'void *', attributes: Buffer, s: 'uint32_t', size: number) => number
->('long syscall(long number, ...)')
 /** man 2 bpf; throws ErrnoError also where we do not know its number. */
 export function bpf(command: number, attributes: Buffer): number {
   const number = bpfNumbers[process.arch]
   if (number === undefined) throw new ErrnoError('bpf', koffi.os.errno.ENOSYS ?? 38)
-  return variadicSyscall(number, 'int', command, 'void *', attributes, 'uint32_t', attributes.length)
+  return syscall(number, 'int', command, 'void *', attributes, 'uint32_t', attributes.length)
 }
+/** man 2 fsopen: 430 to 432 everywhere */
+export const fsopen = (type: string, flags: number): number => syscall(430, 'str', type, 'uint32_t', flags)
+export const fsconfig = (fd: number, command: number): number =>
+  syscall(431, 'int', fd, 'uint32_t', command, 'void *', null, 'void *', null, 'int', 0)
+export const fsmount = (fd: number, flags: number, attributes: number): number =>
+  syscall(432, 'int', fd, 'uint32_t', flags, 'uint32_t', attributes)
 /** Where bytes are in memory, for structs that point to others; the caller keeps them alive. */
 export const addressOfBytes = (bytes: Buffer): bigint => koffi.address(bytes)
 export const send = declare<(fd: number, bytes: Buffer, length: number, flags: number) => number>(sendDefinition)

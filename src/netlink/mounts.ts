@@ -1,4 +1,4 @@
-import { mount, umount2, unshare } from './libc.js'
+import { close, fsconfig, fsmount, fsopen, mount, umount2, unshare } from './libc.js'
 
 // sys/mount.h, sched.h
 const msBind = 0x1000
@@ -7,6 +7,10 @@ const msSlave = 0x80000
 const msShared = 0x100000
 const mntDetach = 2
 const cloneNewns = 0x20000
+// linux/mount.h: FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC, FSCONFIG_CMD_CREATE, MOUNT_ATTR_NOSUID | NODEV | NOEXEC
+const closeOnExec = 1
+const create = 6
+const plain = 0xe
 
 /** `mount --bind FROM TO` */
 export function bindMount(from: string, to: string): void {
@@ -40,4 +44,15 @@ export function unmount(path: string): void {
 export function unshareMounts(): void {
   unshare(cloneNewns)
   mount(null, '/', null, msSlave | msRec, null)
+}
+
+/** A /proc that has no place among the mounts, as a descriptor: it is gone when that is closed. Linux 5.8. */
+export function openOwnProc(): number {
+  const context = fsopen('proc', closeOnExec)
+  try {
+    fsconfig(context, create)
+    return fsmount(context, closeOnExec, plain)
+  } finally {
+    close(context)
+  }
 }
