@@ -8,7 +8,7 @@ import type {
   WantedSandbox,
 } from '../../src/cnm/driver.js'
 import type { Endpoint, Network, Sandbox } from '../../src/cnm/types.js'
-import { invalid, notFound } from '../../src/errors.js'
+import { conflict, invalid, notFound } from '../../src/errors.js'
 
 /**
  * A host in memory, for faults that a real one does not have on demand: every verb notes itself and fails when it is the
@@ -65,8 +65,11 @@ function fakeDriver(world: FakeWorld): Driver {
     },
     async join(_network, { endpoint, place }) {
       world.verb('join')
+      const inside = world.namespaces.get(place?.netns ?? '')
+      if (!world.links.has(endpoint.hostLink) && inside?.split('+').includes(place?.ifname ?? ''))
+        throw conflict(`there is a link ${place?.ifname} already`)
       world.links.add(endpoint.hostLink)
-      if (place !== undefined) world.namespaces.set(place.netns, `${world.namespaces.get(place.netns)}+${place.ifname}`)
+      if (place !== undefined) world.namespaces.set(place.netns, `${inside}+${place.ifname}`)
     },
     attachment: (network, endpoint) => ({
       link: endpoint.hostLink,

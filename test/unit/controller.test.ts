@@ -172,6 +172,31 @@ describe('sandboxes and endpoints', () => {
     expect(new Set(got.flatMap(endpoint => endpoint.addresses)).size).toBe(100)
   })
 
+  it('some at once are recorded beside each other', async () => {
+    const names = ['b0', 'b1', 'b2']
+    await Promise.all(names.map(name => daemon.cnm.createSandbox({ name })))
+    const txn = daemon.store.txn.bind(daemon.store)
+    let [waiting, all] = [0, () => {}]
+    const allWait = new Promise<void>(resolve => {
+      all = resolve
+    })
+    vi.spyOn(daemon.store, 'txn').mockImplementation(async (...args) => {
+      if (++waiting === names.length) all()
+      await allWait
+      return await txn(...args)
+    })
+    await Promise.all(names.map(name => daemon.cnm.connect('lab', name, {})))
+    expect(new Set(daemon.cnm.endpoints().map(({ name }) => name))).toEqual(new Set(names))
+  })
+
+  it('a sandbox in which something else is called eth0 has eth1', async () => {
+    daemon.world.namespaces.set('/run/netns/box', '+eth0')
+    expect(await daemon.cnm.connect('lab', 'box', {})).toMatchObject({ ifname: 'eth1' })
+    await daemon.cnm.disconnect('lab', 'box')
+    expect(daemon.world.namespaces.get('/run/netns/box')).toBe('+eth0')
+    await expect(daemon.cnm.connect('lab', 'box', { ifname: 'eth0' })).rejects.toThrow('already has an interface eth0')
+  })
+
   it('removing a sandbox and connecting it at the same time ends in a sandbox that is gone', async () => {
     await Promise.allSettled([daemon.cnm.deleteSandbox('box'), daemon.cnm.connect('lab', 'box', {})])
     expect(daemon.cnm.sandboxes()).toEqual([])
