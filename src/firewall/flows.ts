@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import type { PortBinding } from '../cnm/types.js'
 import { messageOf } from '../errors.js'
 import type { Log } from '../log.js'
@@ -49,9 +49,11 @@ export class Flows {
     if (routed.length === 0) return Promise.resolve()
     if (this.#next === undefined) {
       const ending: Ending[] = []
-      const done = this.#current.then(() => {
+      const done = this.#current.then(async () => {
+        // those who need not wait for it are answered first
+        await turn()
         this.#next = undefined
-        return this.#endAll(ending)
+        await this.#endAll(ending)
       })
       this.#next = { ending, done }
       this.#current = done.then(() => sleep(pauseMs))
