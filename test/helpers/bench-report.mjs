@@ -51,7 +51,7 @@ const middle = values => [...values].sort((a, b) => a - b)[Math.floor(values.len
 
 /** A program that is none of anybody who is compared, and does a little of everything. */
 export function speed(suite, when) {
-  const times = Array.from({ length: 21 }, () => {
+  const times = Array.from({ length: 11 }, () => {
     const begin = performance.now()
     spawnSync(process.execPath, ['-e', '0'])
     return performance.now() - begin
