@@ -116,7 +116,7 @@ export class InsideWatch {
     this.#listing ??= setTimeout(() => {
       this.#listing = undefined
       for (const inside of this.#toList.splice(0, listedAtOnce)) {
-        inside.seen ??= linksIn(inside)
+        inside.seen = linksIn(inside)
         // what was done to it before it was followed, nobody has told
         if (this.#missing.delete(inside.id)) this.#of.told(inside.id, `namespace ${inside.path} was made`)
       }
@@ -127,7 +127,6 @@ export class InsideWatch {
   #news(inside: Inside, event: KernelEvent): void {
     const words = inside.seen === undefined ? unlistedWords(event) : insideWords(event, inside.seen)
     for (const each of words) this.#of.told(inside.id, each)
-    inside.seen ??= linksIn(inside)
     if (event.what === 'link' && event.change === 'new') inside.seen?.set(event.link.index, event.link)
   }
 }

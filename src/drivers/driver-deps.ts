@@ -30,8 +30,8 @@ export interface DriverDeps {
 
 /** A driver as the list of drivers sees it: besides the contract, its share of what is planned for all of them together. */
 export interface HostDriver<Options> extends Driver<Options> {
-  /** Every difference in links, addresses and sysctls, in the order in which to remove them. */
-  plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]>
+  /** Every difference in links, addresses and sysctls, in the order in which to remove them. `links`: all that the host has. */
+  plan(wanted: readonly WantedNetwork<Options>[], links: readonly Link[]): Promise<Step[]>
   /** As `plan`, of one network, for what may have been touched of it. Absent: it has nothing here. */
   planTouched?(wanted: WantedNetwork<Options>, touched: Touched): Promise<Step[]>
   /** The host's end of an endpoint, as the kernel tells of it, is as it should be. Absent: that is not to be seen from it. */

@@ -44,8 +44,9 @@ export function createDrivers(deps: DriverDeps): HostDrivers {
     fixed: () => [...drivers].filter(([, driver]) => driver.fixed !== undefined).map(([type]) => type),
     async plan(wanted: readonly WantedNetwork[]): Promise<Step[]> {
       const steps = leftoverPorts(deps, wanted)
-      for (const share of shares(drivers, wanted)) steps.push(...(await share.driver.plan(share.wanted)))
-      steps.push(...leftoverLinks(deps, new Set(this.linkNames(wanted))), ...(await this.planFirewall(wanted)))
+      const links = deps.kernel.links()
+      for (const share of shares(drivers, wanted)) steps.push(...(await share.driver.plan(share.wanted, links)))
+      steps.push(...leftoverLinks(deps, links, new Set(this.linkNames(wanted))), ...(await this.planFirewall(wanted)))
       return steps
     },
     planTouched: async (wanted, touched) =>
@@ -116,9 +117,8 @@ function bridgesOfNetwork(driver: AnyDriver, wanted: WantedNetwork): ForwardedBr
 }
 const families = [4, 6] as const
 
-function leftoverLinks(deps: DriverDeps, known: ReadonlySet<string>): Step[] {
-  return deps.kernel
-    .links()
+function leftoverLinks(deps: DriverDeps, links: readonly Link[], known: ReadonlySet<string>): Step[] {
+  return links
     .filter(link => isMarked(link) && !known.has(link.name))
     .map(link => ({
       words: `delete link ${link.name} (${link.alias ?? 'half made'}), which belongs to nothing`,

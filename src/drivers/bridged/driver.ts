@@ -226,10 +226,10 @@ export abstract class BridgedDriver<Options extends BridgedOptions> implements H
     return republishPorts(this.deps, this.publishing(network), endpoint, bindings)
   }
 
-  async plan(wanted: readonly WantedNetwork<Options>[]): Promise<Step[]> {
+  async plan(wanted: readonly WantedNetwork<Options>[], present: readonly Link[]): Promise<Step[]> {
     if (wanted.length === 0) return []
     const { kernel } = this.deps
-    const links = new Map(kernel.links().map(link => [link.name, link]))
+    const links = new Map(present.map(link => [link.name, link]))
     const addresses = kernel.addresses()
     const steps = forwardingSteps(familiesOf(wanted.map(({ network }) => network)))
     for (const { network, endpoints } of wanted) {

@@ -14,6 +14,7 @@ import { conflict, invalid } from '../../errors.js'
 import type { FilteredNetwork } from '../../firewall/rules.js'
 import { addressOf, hostOverlap } from '../../net/subnets.js'
 import type { KernelEvent } from '../../netlink/events.js'
+import type { Link } from '../../netlink/objects.js'
 import { helpOf, parseOptions } from '../../options.js'
 import { BridgedDriver } from '../bridged/driver.js'
 import type { BridgeShape } from '../bridged/links.js'
@@ -173,10 +174,10 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
     return options.flood ? this.deps.others.vteps(id) : []
   }
 
-  override async plan(wanted: readonly WantedNetwork<OverlayOptions>[]): Promise<Step[]> {
+  override async plan(wanted: readonly WantedNetwork<OverlayOptions>[], links: readonly Link[]): Promise<Step[]> {
     const used = wanted.filter(isUsed)
     for (const { network } of wanted) if (!used.some(other => other.network === network)) this.#forget(network)
-    const steps = await super.plan(used)
+    const steps = await super.plan(used, links)
     for (const one of used) {
       const fill = () => this.#agree(one.network, one.endpoints, { announce: true })
       steps.push(...this.#vxlanSteps(one.network, fill), ...(await this.#entrySteps(one)))
@@ -238,7 +239,7 @@ class OverlayDriver extends BridgedDriver<OverlayOptions> {
   async verify(wanted: WantedNetwork<OverlayOptions>, others: OthersOnNetwork): Promise<Findings> {
     const { kernel } = this.deps
     const { network, endpoints } = wanted
-    const steps = [...(await super.plan([wanted])), ...this.#vxlanSteps(network, () => undefined)]
+    const steps = [...(await super.plan([wanted], kernel.links())), ...this.#vxlanSteps(network, () => undefined)]
     const found = [
       ...linkFindings(steps),
       ...mtuFindings(kernel, wanted, usualMtu(kernel, this.deps.others.underlay())),
