@@ -73,29 +73,32 @@ const slowed = (unit, factor) => (/^(ms|µs each)$/.test(unit) ? factor : /secon
 
 export function comparison(before, after) {
   const key = ({ suite, what }) => `${suite}: ${what}`
-  const known = new Map(before.filter(({ value }) => value !== null).map(result => [key(result), result]))
+  const known = new Map(before.filter(({ value }) => value !== null).map(result => [key(result), result.value]))
   const factors = slowness(before, after)
-  const lines = [...factors].map(
-    ([suite, factor]) =>
-      `  ${suite}: the machine took ${short(factor)} times as long as then, which is taken out of times and rates`,
-  )
-  const both = after.filter(
-    result => result.value !== null && !result.what.startsWith(speedRow) && known.has(key(result)),
-  )
-  const rows = both.map(({ suite, unit, margin, value, ...row }) => {
-    const was = known.get(key({ suite, ...row })).value * slowed(unit, factors.get(suite) ?? 1)
-    return { suite, unit, margin, value, ...row, was, apart: Math.abs(value - was) }
-  })
+  const rows = after
+    .filter(result => result.value !== null && !result.what.startsWith(speedRow) && known.has(key(result)))
+    .map(result => ({ ...result, was: known.get(key(result)) }))
   const stating = rows.filter(({ margin }) => margin !== undefined)
-  const outside = stating.filter(({ apart, margin }) => apart > margin)
-  for (const row of outside) lines.push(`  ${key(row)}: ${measured(row)}, then ${short(row.was)}`)
+  const apart = stating.filter(({ value, was, margin }) => Math.abs(value - was) > margin)
+  const outside = apart.filter(({ suite, unit, value, was, margin }) => {
+    return Math.abs(value - was * slowed(unit, factors.get(suite) ?? 1)) > margin
+  })
   const moved = rows
-    .filter(row => row.margin === undefined && row.value !== 0)
-    .map(row => row.apart / Math.abs(row.value))
-  const kept = `${stating.length - outside.length} of ${stating.length} values that state a margin are within it of the run before`
-  const rest =
-    moved.length === 0 ? '' : `; of ${moved.length} without one, half moved by at most ${short(100 * middle(moved))} %`
-  return [`${kept}${rest}${lines.length > 0 ? ':' : '.'}`, ...lines].join('\n')
+    .filter(({ margin, value }) => margin === undefined && value !== 0)
+    .map(({ value, was }) => Math.abs(value / was - 1))
+  const bySpeed = apart.length - outside.length
+  const words = [
+    `${stating.length - apart.length} of ${stating.length} values that state a margin are within it of the run before`,
+    ...(bySpeed > 0 ? [`${bySpeed} more are where the machine's speed is taken out`] : []),
+    ...(moved.length > 0
+      ? [`of ${moved.length} without one half moved by at most ${short(100 * middle(moved))} %`]
+      : []),
+  ]
+  const lines = [
+    ...[...factors].map(([suite, factor]) => `  ${suite}: the machine took ${short(factor)} times as long as then`),
+    ...outside.map(row => `  ${key(row)}: ${measured(row)}, then ${short(row.was)}`),
+  ]
+  return [`${words.join('; ')}${lines.length > 0 ? ':' : '.'}`, ...lines].join('\n')
 }
 
 /** Each curve as multiples of its first point, with what its last one is then. */
@@ -121,7 +124,16 @@ export function withTable(document, table) {
 const machine = () =>
   `${cpus().length} cores of ${cpus()[0].model.trim()}, Linux ${release()}, Node.js ${process.versions.node}`
 
-function publish(top, results) {
+const read = files => files.flatMap(file => parseResults(readFileSync(file, 'utf8')))
+
+/** Nothing where there was no run before. */
+function besideBefore(files) {
+  const kept = files.filter(file => existsSync(`${file}.before`))
+  return kept.length === 0 ? [] : [comparison(read(kept.map(file => `${file}.before`)), read(kept))]
+}
+
+function publish(top, files) {
+  const results = read(files)
   const dir = join(top, 'docs/bench')
   mkdirSync(dir, { recursive: true })
   const date = new Date().toISOString().slice(0, 10)
@@ -133,18 +145,15 @@ function publish(top, results) {
   if (curves.length > 0)
     writeFileSync(join(dir, 'slopes.svg'), curvesSvg('What one more costs', 'times the first', curves))
   const page = join(top, 'docs/performance.md')
-  const table = `${date}, ${machine()}:\n\n${markdownTable(results)}`
+  const beside = besideBefore(files).map(text => `\n\n\`\`\`text\n${text}\n\`\`\``)
+  const table = `${date}, ${machine()}:\n\n${markdownTable(results)}${beside.join('')}`
   writeFileSync(page, withTable(readFileSync(page, 'utf8'), table))
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [, , verb, ...rest] = process.argv
-  const read = files => files.flatMap(file => parseResults(readFileSync(file, 'utf8')))
-  if (verb === 'table') {
-    console.log(textTable(read(rest)))
-    const kept = rest.filter(file => existsSync(`${file}.before`))
-    if (kept.length > 0) console.log(`\n${comparison(read(kept.map(file => `${file}.before`)), read(kept))}`)
-  } else if (verb === 'speed') console.log(JSON.stringify(speed(...rest)))
-  else if (verb === 'publish') publish(rest[0], read(rest.slice(1)))
+  if (verb === 'table') console.log([textTable(read(rest)), ...besideBefore(rest)].join('\n\n'))
+  else if (verb === 'speed') console.log(JSON.stringify(speed(...rest)))
+  else if (verb === 'publish') publish(rest[0], rest.slice(1))
   else throw new Error(`unknown verb ${verb}`)
 }
