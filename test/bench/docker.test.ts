@@ -63,12 +63,11 @@ describe.each(['', newest].filter(debian => debian === '' || existsSync(debian))
 
   /** Our daemon looks at what others change in the kernel, some 30 ms of a processor for each container of theirs: not on their time. */
   async function withoutTsnet<T>(work: () => Promise<T>): Promise<T> {
-    const signal = (name: string): string => host.run('pkill', `-${name}`, '-of', 'tsnet.js daemon')
-    signal('STOP')
+    host.pause('tsnet')
     try {
       return await work()
     } finally {
-      signal('CONT')
+      host.resume('tsnet')
       await sleep(settleMs)
     }
   }

@@ -157,12 +157,10 @@ export class Machine {
 
   /** Send a signal to the named program and wait for its end. Returns its exit status (null: ended by the signal). */
   async end(name: string, signal: 'TERM' | 'KILL' | 'INT' = 'TERM', timeoutMs = 20_000): Promise<number | null> {
-    const service = this.#services.get(name)
-    if (!service) throw new Error(`${name} was not started on ${this.name}`)
+    const { child, pid } = this.#service(name)
     this.#services.delete(name)
-    const { child } = service
     if (child.exitCode === null && child.signalCode === null) {
-      this.tryRun('kill', `-${signal}`, service.pid)
+      this.tryRun('kill', `-${signal}`, pid)
       await until(
         `${name} on ${this.name} to end`,
         () => child.exitCode !== null || child.signalCode !== null,
@@ -170,6 +168,22 @@ export class Machine {
       )
     }
     return child.exitCode
+  }
+
+  /** Stop the named program where it is, until `resume`. */
+  pause(name: string): void {
+    this.run('kill', '-STOP', this.#service(name).pid)
+  }
+
+  /** nsenter has stopped itself as its program was, and has it go on as soon as it goes on itself. */
+  resume(name: string): void {
+    this.#service(name).child.kill('SIGCONT')
+  }
+
+  #service(name: string): Service {
+    const service = this.#services.get(name)
+    if (!service) throw new Error(`${name} was not started on ${this.name}`)
+    return service
   }
 
   /** Throws, with the end of its log, if a program that should run has ended. */
