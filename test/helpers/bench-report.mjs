@@ -1,5 +1,6 @@
 // Results of scripts/bench, one JSON object on each line, made readable.
 //   node bench-report.mjs table FILE...         as a table, and how far they are from those of the run before, each in FILE.before
+//   node bench-report.mjs json FILE...          as they are in the table, an object on each line
 //   node bench-report.mjs publish TOP FILE...   writes docs/bench/ and the table in docs/performance.md below TOP
 //   node bench-report.mjs speed SUITE WHEN      what tells how fast the machine is, as a result
 import { spawnSync } from 'node:child_process'
@@ -59,45 +60,48 @@ export function speed(suite, when) {
   return { suite, what: `${speedRow}${when}`, value: Number(middle(times).toPrecision(4)), unit: 'ms' }
 }
 
-/** By suite: how many times slower the machine was than before. It is measured no better than by a tenth. */
-function slowness(before, after) {
-  const sum = (results, suite) =>
-    results.filter(r => r.suite === suite && r.what.startsWith(speedRow)).reduce((total, { value }) => total + value, 0)
-  const suites = [...new Set(after.map(({ suite }) => suite))]
-  const factors = suites.map(suite => [suite, sum(after, suite) / sum(before, suite)])
-  return new Map(factors.filter(([, factor]) => Number.isFinite(factor) && Math.abs(factor - 1) > 0.1))
+/**
+ * How far the machine's speed was from its middle at most while results were measured, as a part of it. It is measured no better
+ * than by a tenth.
+ */
+function unsteadiness(results) {
+  const times = results.filter(({ what }) => what.startsWith(speedRow)).map(({ value }) => value)
+  return times.length === 0 ? 0 : Math.max(0.1, (Math.max(...times) - Math.min(...times)) / 2 / middle(times))
 }
 
-/** What a unit is worth on a machine that is so many times slower: times grow, rates shrink, and all else stays. */
-const slowed = (unit, factor) => (/^(ms|µs each)$/.test(unit) ? factor : /second$|^Gbit/.test(unit) ? 1 / factor : 1)
+/** Times and rates, and of ratios those whose two sides were not measured by turns. */
+const followsSpeed = ({ unit, points }) => /^(ms|µs each)$|second$|^Gbit/.test(unit) || points !== undefined
+
+/** Repeated measurements in a minute tell nothing of how fast the machine is in another one: that is added to their margins. */
+export function withMachine(results) {
+  const part = unsteadiness(results)
+  return results.map(result => {
+    if (result.margin === undefined || !followsSpeed(result)) return result
+    return { ...result, margin: Number(Math.hypot(result.margin, result.value * part).toPrecision(2)) }
+  })
+}
 
 export function comparison(before, after) {
   const key = ({ suite, what }) => `${suite}: ${what}`
-  const known = new Map(before.filter(({ value }) => value !== null).map(result => [key(result), result.value]))
-  const factors = slowness(before, after)
+  const known = new Map(before.filter(({ value }) => value !== null).map(result => [key(result), result]))
   const rows = after
     .filter(result => result.value !== null && !result.what.startsWith(speedRow) && known.has(key(result)))
     .map(result => ({ ...result, was: known.get(key(result)) }))
-  const stating = rows.filter(({ margin }) => margin !== undefined)
-  const apart = stating.filter(({ value, was, margin }) => Math.abs(value - was) > margin)
-  const outside = apart.filter(({ suite, unit, value, was, margin }) => {
-    return Math.abs(value - was * slowed(unit, factors.get(suite) ?? 1)) > margin
+  const stating = rows.filter(({ margin, was }) => margin !== undefined && was.margin !== undefined)
+  // each margin is what one run says of the difference of two
+  const outside = stating.filter(({ value, margin, was }) => {
+    return Math.abs(value - was.value) > Math.hypot(margin, was.margin) / Math.SQRT2
   })
   const moved = rows
     .filter(({ margin, value }) => margin === undefined && value !== 0)
-    .map(({ value, was }) => Math.abs(value / was - 1))
-  const bySpeed = apart.length - outside.length
+    .map(({ value, was }) => Math.abs(value / was.value - 1))
   const words = [
-    `${stating.length - apart.length} of ${stating.length} values that state a margin are within it of the run before`,
-    ...(bySpeed > 0 ? [`${bySpeed} more are where the machine's speed is taken out`] : []),
+    `${stating.length - outside.length} of ${stating.length} values that state a margin are within it of the run before`,
     ...(moved.length > 0
       ? [`of ${moved.length} without one half moved by at most ${short(100 * middle(moved))} %`]
       : []),
   ]
-  const lines = [
-    ...[...factors].map(([suite, factor]) => `  ${suite}: the machine took ${short(factor)} times as long as then`),
-    ...outside.map(row => `  ${key(row)}: ${measured(row)}, then ${short(row.was)}`),
-  ]
+  const lines = outside.map(row => `  ${key(row)}: ${measured(row)}, then ${measured(row.was)}`)
   return [`${words.join('; ')}${lines.length > 0 ? ':' : '.'}`, ...lines].join('\n')
 }
 
@@ -124,7 +128,9 @@ export function withTable(document, table) {
 const machine = () =>
   `${cpus().length} cores of ${cpus()[0].model.trim()}, Linux ${release()}, Node.js ${process.versions.node}`
 
-const read = files => files.flatMap(file => parseResults(readFileSync(file, 'utf8')))
+const read = files => withMachine(files.flatMap(file => parseResults(readFileSync(file, 'utf8'))))
+
+const jsonLines = results => results.map(result => `${JSON.stringify(result)}\n`).join('')
 
 /** Nothing where there was no run before. */
 function besideBefore(files) {
@@ -137,8 +143,7 @@ function publish(top, files) {
   const dir = join(top, 'docs/bench')
   mkdirSync(dir, { recursive: true })
   const date = new Date().toISOString().slice(0, 10)
-  const lines = [{ machine: machine(), date }, ...results].map(line => `${JSON.stringify(line)}\n`)
-  writeFileSync(join(dir, 'results.jsonl'), lines.join(''))
+  writeFileSync(join(dir, 'results.jsonl'), jsonLines([{ machine: machine(), date }, ...results]))
   const groups = groupsOf(results)
   if (groups.length > 0) writeFileSync(join(dir, 'peers.svg'), barsSvg('tsnet beside its peers: medians', groups))
   const curves = curvesOf(results)
@@ -153,6 +158,7 @@ function publish(top, files) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [, , verb, ...rest] = process.argv
   if (verb === 'table') console.log([textTable(read(rest)), ...besideBefore(rest)].join('\n\n'))
+  else if (verb === 'json') process.stdout.write(jsonLines(read(rest)))
   else if (verb === 'speed') console.log(JSON.stringify(speed(...rest)))
   else if (verb === 'publish') publish(rest[0], rest.slice(1))
   else throw new Error(`unknown verb ${verb}`)
