@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { linkGroup } from '../../src/marks.js'
 import { parsePortSpec } from '../../src/ports/spec.js'
 import { driftState } from '../helpers/drift-judge.js'
 import { EventReader, type Told } from '../helpers/event-reader.js'
@@ -77,6 +78,8 @@ const drifts: [command: string, said: string, done: string][] = [
   ['ip link set PORT down', 'link PORT was set down', 'set up of PORT'],
   ['ip link set PORT mtu 1400', 'MTU of PORT was changed to 1400', 'set mtu of PORT'],
   ['ip link set PORT alias theirs', 'alias of PORT was changed', 'set alias of PORT'],
+  // as one whose making is cut short
+  [`ip link set PORT alias theirs group ${linkGroup}`, 'alias of PORT was changed', 'set alias, group of PORT'],
   ['bridge link set dev PORT isolated on', 'settings of bridge port PORT were changed', 'set port of PORT'],
   ['ip link set PORT type bridge_slave hairpin off', 'settings of', 'set port of PORT'],
   ['ip link delete PORT', 'link PORT was deleted', 'create link eth0 of network lab in sandbox box'],

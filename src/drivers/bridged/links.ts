@@ -1,6 +1,7 @@
 import type { Step } from '../../cnm/driver.js'
 import type { Endpoint, Network } from '../../cnm/types.js'
 import { conflict } from '../../errors.js'
+import { linkGroup } from '../../marks.js'
 import { derivedMac, shortId } from '../../names.js'
 import type { Kernel } from '../../netlink/kernel.js'
 import type { BridgeData } from '../../netlink/kinds.js'
@@ -149,6 +150,8 @@ export function hostLinkSteps(
   if (bridgeIndex === undefined || link.master !== bridgeIndex) change.master = bridgeIndex ?? 0
   if (link.mtu !== network.options.mtu) change.mtu = network.options.mtu
   if (link.alias !== markOf(network, endpoint)) change.alias = markOf(network, endpoint)
+  // its making was cut short, by the end of its bridge perhaps
+  if (link.group === linkGroup) change.group = 0
   if (!link.up) change.up = true
   const port = portOf(network)
   if (link.port?.hairpin !== port.hairpin || link.port?.isolated !== port.isolated) change.port = port

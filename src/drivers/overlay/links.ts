@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { OtherHosts, Step } from '../../cnm/driver.js'
 import type { HostDoor, Network } from '../../cnm/types.js'
 import { kindOf } from '../../errors.js'
+import { linkGroup } from '../../marks.js'
 import { gatewayMacOf, hostMacOf, shortId } from '../../names.js'
 import { familyOf, holds, withPrefixLength } from '../../net/subnets.js'
 import type { Kernel } from '../../netlink/kernel.js'
@@ -159,6 +160,7 @@ function changeOf(
   if (link.mtu !== mtu) change.mtu = mtu
   if (link.mac !== mac) change.mac = mac
   if (link.alias !== markOf(network)) change.alias = markOf(network)
+  if (link.group === linkGroup) change.group = 0
   if (!link.up) change.up = true
   const port = portOf(network)
   const keys = Object.keys(port) as (keyof BridgePortData)[]
